@@ -1,0 +1,270 @@
+"""Every setting of recjax, complete, with unit and meaning; other configs start from this one.
+
+Configs are data: they import ml_collections and each other, nothing else. Code never falls back to a
+default of its own, so a key that is not here does not exist. An empty string means "not given".
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    """Returns the complete, unlocked default configuration."""
+    config = ConfigDict()
+    config.name = "default"
+    config.seed = 0  # the first seed; arm seeds are seed, seed + 1, ...
+    config.num_seeds = 3  # members of every arm, trained together on a leading axis
+    config.stages = (
+        "prepare", "features", "expand", "pretrain", "finetune", "evaluate", "recommend", "report",
+    )  # fmt: skip
+    config.data = _data()
+    config.prepare = _prepare()
+    config.features = ConfigDict({"encoder": ""})  # "" skips the stage; "tfidf" item vectors of titles
+    config.expansion = _expansion()
+    config.model = _model()
+    config.pretrain = _training(num_steps=1000, learning_rate=1e-3)
+    config.pretrain.objective = "masked_item"  # or "next_item" (causal)
+    config.pretrain.mask_rate = 0.2  # share of events masked
+    config.finetune = ConfigDict()
+    config.finetune.tasks = ("next_item", "click")
+    config.finetune.next_item = _training(num_steps=1000, learning_rate=1e-3)
+    config.finetune.next_item.causal = True  # False: one query per sequence, [MASK] at its end
+    config.finetune.click = _training(num_steps=500, learning_rate=1e-3)
+    config.finetune.click.hidden_dims = (64, 32)  # widths of the click tower
+    config.evaluate = _evaluate()
+    config.report = ConfigDict({"num_example_users": 5})
+    config.recommend = _recommend()
+    config.parallel = _parallel()
+    config.checkpoint = ConfigDict(
+        {"interval_steps": 200, "keep_last": 2}
+    )  # a save also happens at every evaluation, at the end and on SIGTERM
+    config.logging = ConfigDict({"interval_steps": 20, "tensorboard": True})
+    return config
+
+
+def _data() -> ConfigDict:
+    data = ConfigDict()
+    data.source = "file"  # "file", "simulated_shop", "tfds", "ibis"
+    data.path = ""  # events: a file, a glob or a folder of Parquet
+    data.format = "auto"  # "parquet", "csv", "jsonl", "sequences" (user item item ... per line)
+    data.delimiter = "auto"  # csv only
+    data.columns = ConfigDict(
+        {  # our name: the file's column name ("" = absent)
+            "user_id": "user_id",
+            "item_id": "item_id",
+            "action": "action",
+            "timestamp": "timestamp",
+            "session_id": "",
+            "query": "",
+            "rating": "",
+            "text": "",
+            "position": "",
+            "impression_id": "",
+            "label": "",
+            "propensity": "",
+            "price": "",
+            "platform": "",
+        }
+    )
+    data.actions = (
+        "search", "view", "click", "favourite", "cart", "buy", "rate", "review", "share",
+    )  # fmt: skip
+    data.action_names = ConfigDict()  # file's action value -> one of `actions`, where they differ
+    data.default_action = "view"  # for logs without an action column
+    data.time_unit = "auto"  # "seconds", "milliseconds", "microseconds", "text", "order", "auto"
+    data.catalogue_path = ""
+    data.catalogue_columns = ConfigDict(
+        {
+            "item_id": "item_id",
+            "title": "title",
+            "category": "category",  # path, levels split by " > "
+            "brand": "brand",
+            "price": "price",
+            "image_vector": "",
+        }
+    )
+    data.users_path = ""
+    data.users_columns = ConfigDict({"user_id": "user_id", "valid_from": ""})
+    data.graph_path = ""
+    data.graph_columns = ConfigDict({"head": "head", "relation": "relation", "tail": "tail"})
+    data.impressions_path = ""  # shown items with label; "" = none, clicks are made from events
+    data.tfds_name = ""  # source "tfds": movielens_1m, amazon_reviews, taobao, online_retail, ...
+    data.ibis_url = ""  # source "ibis": e.g. duckdb://shop.db, spark, bigquery://project/dataset
+    data.ibis_table = ""
+    data.simulated_shop = ConfigDict(
+        {
+            "num_users": 2000,
+            "num_items": 500,
+            "num_days": 60,
+            "seed": 7,
+            "dirty_share": 0.01,  # rows spoiled on purpose
+            "bot_share": 0.01,  # users that are bots
+        }
+    )
+    return data
+
+
+def _prepare() -> ConfigDict:
+    prepare = ConfigDict()
+    prepare.backend = "duckdb"  # "spark" runs the same expressions on a Spark session
+    prepare.memory_gib = 2.0  # limit of the embedded engine
+    prepare.max_quarantine_share = 0.2  # more bad rows than this is fatal (exit 2)
+    prepare.cleaning = ConfigDict(
+        {
+            "drop_duplicates": True,  # same user, item, action, second
+            "earliest_time": "1995-01-01",  # clocks before this are impossible
+            "latest_time": "",  # "" = now
+            "bot_max_events_per_minute": 60,  # a user above it in any minute is a bot; 0 = off
+            "bot_max_events_per_day": 2000,  # 0 = off
+            "bot_min_gap_regularity": 0.02,  # gaps' coefficient of variation below it; 0 = off
+            "bot_min_events": 50,  # the regularity rule needs this many
+            "user_core": 2,  # least events per user (k-core, repeated until stable)
+            "item_core": 1,
+            "session_gap_seconds": 1800,
+        }
+    )
+    prepare.split = ConfigDict(
+        {
+            "method": "time",  # "time", "leave_one_out", "cold_users", "cold_items", "folds"
+            "valid_share": 0.1,  # of the events (time), users or items (cold_*)
+            "test_share": 0.1,
+            "fold": 0,  # folds: which fold is the test part
+            "num_folds": 5,
+            "user_share": 1.0,  # random share of the users that is kept at all
+            "seed": 0,
+        }
+    )
+    prepare.target_actions = ()  # actions that count as a target; () = all that carry an item
+    prepare.max_history = 50  # events kept in one evaluation or click example
+    prepare.num_gap_bins = 16  # log2 buckets of the seconds since the previous event
+    prepare.num_price_bands = 8
+    prepare.click_negatives = 4  # sampled negatives per event where the log has no impressions
+    prepare.text = ConfigDict(
+        {
+            "vocab_size": 2000,  # WordPiece trained on catalogue titles
+            "tokenizer": "",  # a folder of a Hugging Face tokenizer instead
+            "max_len": 16,  # tokens per title
+        }
+    )
+    return prepare
+
+
+def _expansion() -> ConfigDict:
+    expansion = ConfigDict()
+    # arm -> {strategy: share}. An arm's draws fill ratio x (number of training users).
+    expansion.arms = ConfigDict({"expanded": ConfigDict({"hmm_users": 0.5, "hmm_continue": 0.5})})
+    expansion.ratio = 1.0  # synthetic users per real one
+    expansion.use_in = "pretrain"  # "pretrain", "finetune" or "both"
+    expansion.short_user_events = 5  # hmm_continue extends users with at most this many events
+    expansion.hmm = ConfigDict(
+        {
+            "num_states": 16,
+            "num_iterations": 15,  # Baum-Welch
+            "tolerance": 1e-4,  # stop when held-out log-likelihood per event gains less
+            "kernel_window": 3,  # previous items looked at
+            "kernel_neighbours": 50,  # cap per item
+            "kernel_backward": 0.5,  # weight of counts in reverse order
+            "kernel_damping": 0.5,  # exponent on popularity
+            "smoothing": 0.1,  # pseudo-counts
+            "max_len": 50,
+            "batch_size": 512,  # users per E-step batch
+            "temperature": 1.0,
+            "no_repeats": False,
+        }
+    )
+    expansion.gate = ConfigDict(
+        {
+            "drop_exact_duplicates": True,
+            "near_duplicate_jaccard": 0.9,  # MinHash similarity above it is a copy; 0 = off
+            "num_hashes": 64,
+            "shingle_len": 3,  # events per shingle
+            "likelihood_band": (0.005, 0.995),  # quantiles of held-out real users' log-lik per event
+            "rare_item_share": 0.2,  # rarest items (share of catalogue) ...
+            "rare_item_quota": 0.05,  # ... must make up at least this share of synthetic events
+            "min_len": 2,  # events
+            "max_draw_factor": 4.0,  # draws at most this many times what is wanted
+        }
+    )
+    return expansion
+
+
+def _model() -> ConfigDict:
+    return ConfigDict(
+        {
+            "num_layers": 2,
+            "hidden_dim": 64,
+            "num_heads": 2,
+            "mlp_dim": 256,
+            "max_len": 50,
+            "dropout_rate": 0.2,
+            "attention_dropout_rate": 0.2,
+            "norm": "pre",  # or "post"
+            "dtype": "float32",  # compute; parameters stay float32
+            "inputs": ("item", "action", "position", "gap", "category"),
+        }
+    )
+
+
+def _training(num_steps: int, learning_rate: float) -> ConfigDict:
+    return ConfigDict(
+        {
+            "num_steps": num_steps,
+            "batch_size": 64,  # packed rows (sequences) or examples (click), over all devices
+            "pack": True,  # several short users in one row
+            "optimizer": "adamw",
+            "learning_rate": learning_rate,
+            "warmup_steps": 50,
+            "schedule": "cosine",  # "constant", "linear", "cosine"
+            "weight_decay": 0.01,
+            "clip_norm": 1.0,
+            "beta2": 0.98,
+            "eval_interval_steps": 200,
+            "early_stop_evals": 5,  # evaluations without gain before a member stops; 0 = never
+            "loss_chunk": 8192,  # catalogue items per chunk of the cross-entropy
+        }
+    )
+
+
+def _evaluate() -> ConfigDict:
+    return ConfigDict(
+        {
+            "batch_size": 256,
+            "cutoffs": (5, 10, 20),
+            "mask_history": True,
+            "item_chunk": 16384,  # catalogue items scored at once
+            "max_valid_users": 5000,  # validation during training looks at this many; 0 = all
+            "floors": ("counting", "popularity", "item_knn"),
+            "counting": ConfigDict(
+                {  # grid tuned on validation by NDCG@10, see DESIGN
+                    "windows": (1, 3, 5),
+                    "backward": (0.0, 0.5, 1.0),
+                    "item_exponents": (0.3, 0.5),
+                    "decays": (0.5, 0.8),
+                    "history": 10,
+                }
+            ),
+            "bootstrap_samples": 2000,
+            "min_slice_targets": 500,  # smaller slices say "too few"
+            "data_curve_shares": (0.25, 0.5, 1.0),
+        }
+    )
+
+
+def _recommend() -> ConfigDict:
+    return ConfigDict(
+        {
+            "top_n": 10,
+            "arm": "",  # "" = the arm that won on validation
+            "users_path": "",  # one user_id per line; "" = every user
+            "candidates_path": "",  # user_id,item_id rows to score instead of the whole catalogue
+        }
+    )
+
+
+def _parallel() -> ConfigDict:
+    return ConfigDict(
+        {
+            "engine": "jit",  # or "pmap" (data axis only)
+            "mesh": ConfigDict({"data": -1}),  # -1: all devices
+            "prefetch_batches": 2,
+        }
+    )

@@ -1,0 +1,9 @@
+"""The two ways a run ends on purpose; `main` turns them into exit codes 2 and 42."""
+
+
+class UserError(Exception):
+    """Bad flags, config or data: one clear message, no traceback, exit code 2."""
+
+
+class Interrupted(Exception):
+    """A signal came, the state is saved: exit code 42, the same command resumes."""
