@@ -1,7 +1,7 @@
 """Every setting of recjax, complete, with unit and meaning; other configs start from this one.
 
-Configs are data: they import ml_collections and each other, nothing else. Code never falls back to a
-default of its own, so a key that is not here does not exist. An empty string means "not given".
+Configs are data: they import ml_collections and each other, nothing else. Code never falls back to
+a default of its own, so a key that is not here does not exist. An empty string means "not given".
 """
 
 from ml_collections import ConfigDict
@@ -18,7 +18,9 @@ def get_config() -> ConfigDict:
     )  # fmt: skip
     config.data = _data()
     config.prepare = _prepare()
-    config.features = ConfigDict({"encoder": ""})  # "" skips the stage; "tfidf" item vectors of titles
+    config.features = ConfigDict(
+        {"encoder": ""}
+    )  # "" skips the stage; "tfidf" item vectors of titles
     config.expansion = _expansion()
     config.model = _model()
     config.pretrain = _training(num_steps=1000, learning_rate=1e-3)
@@ -177,7 +179,10 @@ def _expansion() -> ConfigDict:
             "near_duplicate_jaccard": 0.9,  # MinHash similarity above it is a copy; 0 = off
             "num_hashes": 64,
             "shingle_len": 3,  # events per shingle
-            "likelihood_band": (0.005, 0.995),  # quantiles of held-out real users' log-lik per event
+            "likelihood_band": (
+                0.005,
+                0.995,
+            ),  # quantiles of held-out real users' log-lik per event
             "rare_item_share": 0.2,  # rarest items (share of catalogue) ...
             "rare_item_quota": 0.05,  # ... must make up at least this share of synthetic events
             "min_len": 2,  # events

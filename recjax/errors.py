@@ -5,5 +5,8 @@ class UserError(Exception):
     """Bad flags, config or data: one clear message, no traceback, exit code 2."""
 
 
-class Interrupted(Exception):
-    """A signal came, the state is saved: exit code 42, the same command resumes."""
+class Interrupted(BaseException):
+    """A signal came, the state is saved: exit code 42, the same command resumes.
+
+    Not an `Exception`, so that no library's broad `except Exception` swallows a stop.
+    """

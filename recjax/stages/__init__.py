@@ -1,0 +1,149 @@
+"""One file per stage, each a readable story of its step; this file runs them in order."""
+
+import importlib
+import json
+import platform
+import resource
+import subprocess
+import sys
+import time
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+from rich.console import Console
+
+from recjax.context import Context
+from recjax.logs import Progress
+from recjax.workdir import STAGE_INPUTS, Workdir, file_digest, write_json
+
+
+def run_stages(
+    config: ConfigDict, root: str, stages: tuple[str, ...], redo: str, console: Console
+) -> None:
+    """Runs the named stages in order; finished ones are skipped, an unfinished one continues."""
+    workdir = Workdir.open(root)
+    if redo:
+        workdir.redo(redo)
+    context = Context(config, workdir, Progress(workdir, console))
+    state = "failed"
+    try:
+        for stage in stages:
+            _run_stage(stage, context)
+        state = "done"
+    except BaseException as error:
+        state = "interrupted" if type(error).__name__ == "Interrupted" else "failed"
+        raise
+    finally:
+        context.progress.finish(state)
+    if "report" in stages or "evaluate" in stages:
+        _say_goodbye(context)
+
+
+def _run_stage(stage: str, context: Context) -> None:
+    module = importlib.import_module(f"recjax.stages.{stage}")
+    if stage == "check":  # looks only; leaves no artefact of the path
+        context.progress.stage(stage)
+        module.run(context)
+        return
+    workdir = context.workdir
+    for needed in STAGE_INPUTS[stage][1]:
+        if needed not in ("features", "evaluate") or needed in context.config.stages:
+            workdir.require_done(needed, stage)
+    workdir.start(stage, fingerprint(stage, context))
+    if workdir.is_done(stage):
+        context.progress.console.print(f"[bold]{stage}[/bold] (done before)")
+        return
+    write_json(workdir / "config.json", describe_run(context.config))
+    context.progress.stage(stage)
+    started = time.monotonic()
+    facts = module.run(context) or {}
+    seconds = time.monotonic() - started
+    workdir.finish(stage, {"wall_seconds": seconds, "peak_memory_gib": _peak_gib(), **facts})
+
+
+def fingerprint(stage: str, context: Context) -> dict[str, Any]:
+    """Returns what a stage's artefacts are made from: settings, input files, earlier stages."""
+    keys, before, _ = STAGE_INPUTS[stage]
+    settings = {key: _plain(_lookup(context.config, key)) for key in keys}
+    made_from: dict[str, Any] = {
+        "config": settings,
+        "inputs": {name: context.workdir.stage_digest(name) for name in before},
+    }
+    if stage == "prepare":
+        made_from["files"] = _input_files(context.config)
+    return json.loads(json.dumps(made_from, default=str))
+
+
+def describe_run(config: ConfigDict) -> dict[str, Any]:
+    """Returns config, versions, git revision and devices, for config.json."""
+    names = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "recjax")
+    versions = {"python": platform.python_version()}
+    for name in names:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return {
+        "config": _plain(config),
+        "command": sys.argv,
+        "versions": versions,
+        "git": _git_revision(),
+        "devices": [str(device.device_kind) for device in jax.devices()],
+        "platform": platform.platform(),
+    }
+
+
+def _input_files(config: ConfigDict) -> dict[str, str]:
+    files = {}
+    for key in ("path", "catalogue_path", "users_path", "graph_path", "impressions_path"):
+        path = Path(config.data[key]) if config.data[key] else None
+        if path is not None and path.exists():
+            files[key] = file_digest(path)
+    return files
+
+
+def _say_goodbye(context: Context) -> None:
+    from recjax.reporting.tables import print_results
+    from recjax.workdir import read_json
+
+    results = context.workdir / "results.json"
+    if results.exists():
+        print_results(read_json(results), context.progress.console)
+    report = context.workdir / "report.html"
+    if report.exists():
+        context.progress.console.print(f"report: {report}", soft_wrap=True)
+
+
+def _lookup(config: ConfigDict, dotted: str) -> Any:
+    value: Any = config
+    for part in dotted.split("."):
+        value = value[part]
+    return value
+
+
+def _plain(value: Any) -> Any:
+    return value.to_dict() if isinstance(value, ConfigDict) else value
+
+
+def _peak_gib() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def _git_revision() -> str:
+    folder = Path(__file__).resolve().parents[2]
+    try:
+        return subprocess.run(
+            ["git", "describe", "--always", "--dirty"],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+
+
+__all__ = ["describe_run", "fingerprint", "run_stages"]

@@ -1,0 +1,50 @@
+"""Amazon Beauty, 5-core sequences, the published leave-one-out protocol (S3-Rec's file).
+
+Full ranking over 12,101 items, own history masked, ties at half rank. The file is one line per
+user, "user item item ...", in order; times are not in it, so gaps say nothing.
+
+Command:  python -m recjax.main --config configs/amazon_beauty.py \
+              --config.data.path=Beauty.txt.gz --workdir runs/beauty
+Time:     TIME_BEAUTY
+Result:   RESULT_BEAUTY
+Verified: DATE
+"""
+
+from ml_collections import ConfigDict
+
+from configs import default
+
+
+def get_config() -> ConfigDict:
+    """Returns the Amazon Beauty configuration."""
+    config = default.get_config()
+    config.name = "amazon_beauty"
+    config.num_seeds = 5
+    config.data.format = "sequences"
+    config.data.time_unit = "order"
+    config.data.default_action = "review"
+    cleaning = config.prepare.cleaning
+    cleaning.drop_duplicates = False  # the published file is used as it is
+    cleaning.earliest_time = ""
+    cleaning.latest_time = ""
+    cleaning.bot_max_events_per_minute = 0
+    cleaning.bot_max_events_per_day = 0
+    cleaning.bot_min_gap_regularity = 0.0
+    cleaning.user_core = 0
+    cleaning.item_core = 0
+    config.prepare.split.method = "leave_one_out"
+    config.finetune.tasks = ("next_item",)
+    config.expansion.arms = ConfigDict(
+        {
+            "expanded": ConfigDict({"hmm_users": 0.5, "hmm_continue": 0.5}),
+            "repeated": ConfigDict({"repeat": 1.0}),  # the placebo: no new information
+        }
+    )
+    config.expansion.ratio = 2.0
+    config.expansion.hmm.num_states = 64
+    config.model.inputs = ("item", "position")
+    config.model.dropout_rate = 0.4
+    config.pretrain.objective = "next_item"
+    config.pretrain.num_steps = 3000
+    config.finetune.next_item.num_steps = 3000
+    return config

@@ -1,0 +1,39 @@
+"""The whole story on the embedded simulated shop, small enough for two CPU cores.
+
+Command:  python -m recjax.main --config configs/quickstart.py --workdir runs/quickstart
+Time:     TIME_QUICKSTART
+Result:   RESULT_QUICKSTART
+Verified: DATE
+"""
+
+from ml_collections import ConfigDict
+
+from configs import default
+
+
+def get_config() -> ConfigDict:
+    """Returns the quickstart configuration."""
+    config = default.get_config()
+    config.name = "quickstart"
+    config.data.source = "simulated_shop"
+    config.data.default_action = "view"
+    config.expansion.arms = ConfigDict(
+        {
+            "expanded": ConfigDict({"hmm_users": 0.5, "hmm_continue": 0.5}),
+            "true_process": ConfigDict({"true_process": 1.0}),  # the ceiling of expansion
+        }
+    )
+    config.expansion.ratio = 2.0
+    config.model.max_len = 32
+    config.model.hidden_dim = 48
+    config.model.mlp_dim = 128
+    config.prepare.max_history = 32
+    config.expansion.hmm.max_len = 32
+    config.expansion.hmm.num_states = 12
+    for training in (config.pretrain, config.finetune.next_item, config.finetune.click):
+        training.batch_size = 32
+        training.num_steps = 200
+        training.eval_interval_steps = 50
+        training.learning_rate = 2e-3
+    config.checkpoint.interval_steps = 100
+    return config

@@ -1,0 +1,156 @@
+"""What a run says while it works: progress.json, the terminal, metric rows and TensorBoard events.
+
+`Progress` is for people and watchers, `MetricWriter` for curves. Nothing here touches the device.
+"""
+
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.progress import (
+    Progress as RichProgress,
+)
+
+from recjax.workdir import Workdir, write_json
+
+_WRITE_SECONDS = 2.0  # progress.json at most this often, and at every stage border
+_PLAIN_SECONDS = 15.0  # without a terminal, a line at most this often
+
+
+class Progress:
+    """Shows stage, step, rate and time left; keeps progress.json fresh for a watcher."""
+
+    def __init__(self, workdir: Workdir, console: Console) -> None:
+        self._path = workdir / "progress.json"
+        self.console = console
+        previous = json.loads(self._path.read_text()) if self._path.exists() else {}
+        self._facts: dict[str, Any] = {"attempt": previous.get("attempt", 0) + 1}
+        self._written = self._printed = 0.0
+        self._bar: RichProgress | None = None
+        self._task: TaskID | None = None
+
+    def stage(self, name: str) -> None:
+        """Announces a stage."""
+        self.close()
+        self._facts = {"attempt": self._facts["attempt"], "stage": name, "step": 0}
+        self.console.print(f"[bold]{name}[/bold]")
+        self._write()
+
+    def say(self, text: str) -> None:
+        """Prints a line and notes that the run is alive."""
+        self.console.print(f"  {text}", highlight=False)
+        self._facts["note"] = text
+        self._write()
+
+    def update(self, label: str, step: int, total: int, **values: float) -> None:
+        """Notes a step; cheap enough to call at every one."""
+        self._facts |= {"label": label, "step": step, "total_steps": total, **values}
+        now = time.monotonic()
+        if now - self._written >= _WRITE_SECONDS:
+            self._write()
+        if self.console.is_terminal:
+            self._show_bar(label, step, total, values)
+        elif now - self._printed >= _PLAIN_SECONDS:
+            self._printed = now
+            numbers = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
+            self.console.print(f"  {label}: {step}/{total}  {numbers}", highlight=False)
+
+    def close(self) -> None:
+        """Takes the bar off the terminal."""
+        if self._bar is not None:
+            self._bar.stop()
+        self._bar, self._task = None, None
+
+    def finish(self, state: str) -> None:
+        """Writes how the run ended ("done", "interrupted", "failed")."""
+        self.close()
+        self._facts["state"] = state
+        self._write()
+
+    def _show_bar(self, label: str, step: int, total: int, values: Mapping[str, float]) -> None:
+        if self._bar is None:
+            self._bar = RichProgress(
+                TextColumn("  {task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[numbers]}"),
+                TextColumn("{task.fields[rate]}"),
+                TimeRemainingColumn(),
+                console=self.console,
+                transient=True,
+            )
+            self._bar.start()
+            self._task = self._bar.add_task(label, total=total, numbers="", rate="")
+        assert self._task is not None
+        task = self._bar.tasks[0]
+        numbers = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
+        rate = f"{task.speed:.1f}/s" if task.speed else ""
+        self._bar.update(
+            self._task, description=label, completed=step, total=total, numbers=numbers, rate=rate
+        )
+
+    def _write(self) -> None:
+        self._written = time.monotonic()
+        write_json(self._path, {"state": "running", **self._facts, "time": time.time()})
+
+
+class MetricWriter:
+    """Appends rows {"step", "seed", name: value} to metrics.jsonl and to TensorBoard events.
+
+    On resume, rows of steps that will be run again are dropped first, so that a curve never
+    doubles back.
+    """
+
+    def __init__(self, folder: Path, first_step: int, tensorboard: bool) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._path = folder / "metrics.jsonl"
+        kept = [row for row in read_metrics(self._path) if row["step"] <= first_step]
+        beside = self._path.with_suffix(".partial")
+        beside.write_text("".join(json.dumps(row) + "\n" for row in kept))
+        beside.replace(self._path)
+        self._file = self._path.open("a")
+        self._events = _event_writer(folder) if tensorboard else None
+
+    def write(self, step: int, seed: int, values: Mapping[str, float]) -> None:
+        """Writes one row; metric names are paths such as train/loss."""
+        row = {"step": step, "seed": seed, **{name: float(v) for name, v in values.items()}}
+        self._file.write(json.dumps(row) + "\n")
+        self._file.flush()
+        if self._events is not None:
+            for name, value in values.items():
+                self._events.add_scalar(f"{name}/seed_{seed}", float(value), step)
+
+    def close(self) -> None:
+        """Closes the files."""
+        self._file.close()
+        if self._events is not None:
+            self._events.close()
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """Reads metrics.jsonl; a line cut off by a kill is skipped."""
+    if not path.exists():
+        return []
+    rows = []
+    for line in path.read_text().splitlines():
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    return rows
+
+
+def _event_writer(folder: Path) -> Any:
+    from tensorboardX import SummaryWriter  # loads protobuf; only where events are wanted
+
+    return SummaryWriter(str(folder))

@@ -1,0 +1,193 @@
+"""Command line: parse flags, open the work directory, run the stages, turn errors to exit codes.
+
+    python -m recjax.main --config configs/quickstart.py --workdir runs/quickstart
+
+Exit codes: 0 done; 1 unexpected failure; 2 bad flags, config or data; 42 interrupted and saved.
+"""
+
+import difflib
+import os
+import sys
+import traceback
+from pathlib import Path
+
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+from rich.console import Console
+
+from recjax import interrupts
+from recjax.errors import Interrupted, UserError
+from recjax.workdir import STAGES
+
+DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 42
+
+_HELP = """\
+usage: python -m recjax.main --config FILE --workdir DIR [--stages A,B] [--redo STAGE]
+                             [--config.SECTION.KEY=VALUE ...]
+
+Turns a behaviour log into a better recommender and an honest report.
+
+  --config FILE     a config, e.g. configs/quickstart.py; configs/default.py explains every key
+  --workdir DIR     where everything is written; the same command again resumes
+  --stages A,B      only these stages (default: those the config lists)
+  --redo STAGE      forget this stage and what follows from it, then run
+  --config.K=V      change one key, e.g. --config.data.path=events.parquet
+
+stages:
+  check       look at a stranger's log: mapping, profile, problems, a ready config
+  prepare     clean, split, build vocabulary and examples
+  features    item vectors from titles (skipped where the config asks for none)
+  expand      fit the generators, draw synthetic behaviour, gate it
+  pretrain    train the encoder on real, and on real and synthetic behaviour
+  finetune    train the heads: next item, click-through
+  evaluate    full ranking, floors, slices, intervals -> results.json
+  recommend   the best items for every user -> recommendations.parquet
+  report      report.html
+
+examples:
+  python -m recjax.main --config configs/quickstart.py --workdir runs/quickstart
+  python -m recjax.main --config configs/your_log.py --config.data.path=events.csv \\
+      --workdir runs/mine --stages check
+"""
+
+
+def run() -> None:
+    """Runs the program with the shell's arguments and exits."""
+    sys.exit(main(sys.argv[1:]))
+
+
+def main(argv: list[str]) -> int:
+    """Runs the program.
+
+    Args:
+        argv: arguments without the program's name.
+
+    Returns:
+        The exit code.
+    """
+    console = Console(highlight=False)
+    if not argv or any(word in ("-h", "--help", "--helpfull", "help") for word in argv):
+        console.print(_HELP, markup=False)
+        return DONE if argv else BAD_INPUT
+    try:
+        interrupts.install()
+        return _run(argv, console)
+    except UserError as error:
+        Console(stderr=True, highlight=False).print(
+            f"recjax: {error}", markup=False, soft_wrap=True
+        )
+        return BAD_INPUT
+    except Interrupted:
+        console.print("recjax: interrupted; all finished work is saved, the same command resumes")
+        return INTERRUPTED
+    except Exception:
+        traceback.print_exc()
+        return FAILED
+
+
+def _run(argv: list[str], console: Console) -> int:
+    config, workdir, stages, redo = parse(argv)
+    from recjax import stages as runner  # imports jax; bad flags are told before that
+
+    runner.run_stages(config, workdir, stages, redo, console)
+    return DONE
+
+
+def parse(argv: list[str]) -> tuple[ConfigDict, str, tuple[str, ...], str]:
+    """Returns (locked config, work directory, stages, stage to redo or '').
+
+    Raises:
+        UserError: naming the flag, key or stage that is wrong and what would be right.
+    """
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_file("config", None, "", lock_config=True, flag_values=values)
+    flags.DEFINE_string("workdir", None, "", flag_values=values)
+    flags.DEFINE_list("stages", [], "", flag_values=values)
+    flags.DEFINE_string("redo", "", "", flag_values=values)
+    _check_config_file(argv)
+    try:
+        rest = values(["recjax", *argv])[1:]
+    except flags.UnrecognizedFlagError as error:
+        raise UserError(_unknown_flag(error, argv)) from error
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UserError(_bad_override(error, argv)) from error
+    if rest:
+        raise UserError(f"argument {rest[0]!r} is not understood; see --help")
+    if values["config"].value is None:
+        raise UserError("--config is missing; e.g. --config configs/quickstart.py, see --help")
+    config = values["config"].value
+    if not values["workdir"].value:
+        raise UserError(f"--workdir is missing; e.g. --workdir runs/{config.name}")
+    stages = tuple(values["stages"].value) or tuple(config.stages)
+    _check_stages(stages, values["redo"].value)
+    return config, values["workdir"].value, stages, values["redo"].value
+
+
+def _check_config_file(argv: list[str]) -> None:
+    for index, word in enumerate(argv):
+        name, _, value = word.partition("=")
+        if name.lstrip("-") != "config":
+            continue
+        path = Path(value or (argv[index + 1] if index + 1 < len(argv) else ""))
+        if not path.is_file():
+            known = ", ".join(sorted(str(p) for p in Path("configs").glob("[!_]*.py")))
+            raise UserError(f"--config {path}: no such file; here are: {known or 'none'}")
+
+
+def _check_stages(stages: tuple[str, ...], redo: str) -> None:
+    known = ("check", *STAGES)
+    for flag, names in (("--stages", stages), ("--redo", (redo,) if redo else ())):
+        for name in names:
+            if name not in known:
+                raise UserError(f"{flag}: unknown stage {name!r}; known: {', '.join(known)}")
+    order = [known.index(name) for name in stages]
+    if order != sorted(set(order)):
+        raise UserError(f"--stages {','.join(stages)}: name each once, in the order {known}")
+
+
+def _unknown_flag(error: flags.UnrecognizedFlagError, argv: list[str]) -> str:
+    name = error.flagname
+    if name.startswith("config."):
+        return _bad_override(error, [f"--{name}="])
+    near = difflib.get_close_matches(name, ("config", "workdir", "stages", "redo", "help"), 1)
+    return f"unknown flag --{name}" + (f"; did you mean --{near[0]}?" if near else "; see --help")
+
+
+def _bad_override(error: Exception, argv: list[str]) -> str:
+    text = str(error).strip().strip("'\"").splitlines()[0] if str(error).strip() else repr(error)
+    overrides = [word for word in argv if word.lstrip("-").startswith("config.")]
+    named = [word for word in overrides if _key(word) in text] or overrides
+    if not named:
+        return f"--config: {text}"
+    key = _key(named[0])
+    near = difflib.get_close_matches(key, _known_keys(), 1, cutoff=0.5)
+    if key in _known_keys():
+        return f"--{named[0].lstrip('-')}: {text}"
+    hint = f"; did you mean --config.{near[0]}?" if near else ""
+    return f"config key {key!r} does not exist{hint} (configs/default.py lists all)"
+
+
+def _key(word: str) -> str:
+    return word.lstrip("-").partition("=")[0].removeprefix("config.")
+
+
+def _known_keys() -> list[str]:
+    from configs import default
+
+    return list(dotted_keys(default.get_config()))
+
+
+def dotted_keys(config: ConfigDict, prefix: str = "") -> list[str]:
+    """Returns every key of a config, sections dotted."""
+    keys = []
+    for name, value in config.items():
+        path = f"{prefix}{name}"
+        keys.append(path)
+        if isinstance(value, ConfigDict):
+            keys += dotted_keys(value, f"{path}.")
+    return keys
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # keep the runtime's chatter off the screen
+    run()

@@ -1,0 +1,50 @@
+"""Host batches to devices: rows over the data axis, members never split."""
+
+from collections.abc import Mapping
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+Batch = Mapping[str, np.ndarray]
+
+
+def member_rows(mesh: Mesh) -> NamedSharding:
+    """Returns the sharding of [M, B, ...]: rows over data."""
+    return NamedSharding(mesh, PartitionSpec(None, "data"))
+
+
+def rows(mesh: Mesh) -> NamedSharding:
+    """Returns the sharding of [B, ...]: rows over data."""
+    return NamedSharding(mesh, PartitionSpec("data"))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """Returns the sharding of arrays that every device holds whole."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def put(batch: Batch, sharding: NamedSharding) -> dict[str, jax.Array]:
+    """Puts this process's rows of a batch on the devices.
+
+    Args:
+        batch: arrays that all have the sharded axis; their local part on this process.
+        sharding: where they go.
+
+    Raises:
+        ValueError: when the rows do not divide over the devices.
+    """
+    return {
+        name: jax.make_array_from_process_local_data(sharding, np.asarray(value))
+        for name, value in batch.items()
+    }
+
+
+def check_rows(batch_size: int, mesh: Mesh) -> None:
+    """Raises ValueError when a batch does not divide over the data axis."""
+    size = mesh.shape["data"]
+    if batch_size % size:
+        raise ValueError(
+            f"batch_size = {batch_size} does not divide over {size} devices of the data axis; "
+            f"{max(size, round(batch_size / size) * size)} does"
+        )

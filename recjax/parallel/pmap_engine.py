@@ -1,0 +1,77 @@
+"""pmap behind the jit engine's interface: the compatibility path, data axis only.
+
+`jax.pmap` is jit over shard_map underneath and in maintenance; new code should use `jit`. The step
+sums its losses and gradients over `axis_name`, so both engines give the same numbers.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+
+from recjax.parallel.batches import Batch, check_rows
+
+Tree = Any
+
+
+class PmapEngine:
+    """Compiles functions of (replicated tree, batch split over devices, replicated constants)."""
+
+    axis_name: str | None = "data"
+
+    def __init__(self, mesh: Mesh) -> None:
+        if tuple(mesh.axis_names) != ("data",):
+            raise ValueError(
+                f"parallel.engine = 'pmap' knows the data axis only, the mesh has "
+                f"{tuple(mesh.axis_names)}; use 'jit' for other axes"
+            )
+        self.mesh = mesh
+
+    def replicate(self, tree: Tree) -> Tree:
+        """Puts a tree on the default device; pmap broadcasts it."""
+        return jax.device_put(tree)
+
+    def put_member_batch(self, batch: Batch) -> dict[str, jax.Array]:
+        """Keeps a training batch [M, B, ...] on the host's default device."""
+        return {name: jnp.asarray(value) for name, value in batch.items()}
+
+    def put_batch(self, batch: Batch) -> dict[str, jax.Array]:
+        """Keeps an evaluation batch [B, ...] on the host's default device."""
+        return {name: jnp.asarray(value) for name, value in batch.items()}
+
+    def check_rows(self, batch_size: int) -> None:
+        """Raises ValueError when a batch does not divide over the devices."""
+        check_rows(batch_size, self.mesh)
+
+    def create(self, init: Callable[[], Tree]) -> Tree:
+        """Runs an initialiser compiled."""
+        return jax.jit(init)()
+
+    def compile_step(self, step: Callable[..., tuple[Tree, Tree]]) -> Callable[..., Any]:
+        """Compiles step(state, batch, constants) -> (state, metrics)."""
+        mapped = jax.pmap(step, axis_name=self.axis_name, in_axes=(None, 1, None), out_axes=None)
+        return lambda state, batch, constants: mapped(
+            state, self._split(batch, rows_axis=1), constants
+        )
+
+    def compile_rows(self, function: Callable[..., Tree]) -> Callable[..., Tree]:
+        """Compiles function(params, batch [B, ...], constants) -> arrays [M, B, ...]."""
+        mapped = jax.pmap(function, in_axes=(None, 0, None), out_axes=1)
+
+        def run(params: Tree, batch: Tree, constants: Tree) -> Tree:
+            out = mapped(params, self._split(batch, rows_axis=0), constants)
+            return jax.tree.map(lambda leaf: leaf.reshape(leaf.shape[0], -1, *leaf.shape[3:]), out)
+
+        return run
+
+    def _split(self, batch: Tree, *, rows_axis: int) -> Tree:
+        """Reshapes the row axis B to (devices, B / devices)."""
+        count = self.mesh.shape["data"]
+
+        def split(leaf: jax.Array) -> jax.Array:
+            shape = leaf.shape
+            return leaf.reshape(*shape[:rows_axis], count, -1, *shape[rows_axis + 1 :])
+
+        return jax.tree.map(split, batch)

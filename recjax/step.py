@@ -1,0 +1,183 @@
+"""Train state and the pure train step; members (seeds) are a leading axis of every leaf.
+
+The step knows no files, no time and no mesh. Every random number comes from (member seed, step,
+global row), so that engines and device counts see the same numbers.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import optax
+
+Tree = Any
+Sums = Mapping[str, tuple[jax.Array, jax.Array]]
+
+
+class Task(Protocol):
+    """What the step needs of a task; see `recjax.tasks`."""
+
+    name: str
+
+    def init(self, key: jax.Array, batch: Mapping[str, jax.Array]) -> Tree:
+        """Returns fresh parameters."""
+
+    def loss(
+        self,
+        params: Tree,
+        batch: Mapping[str, jax.Array],
+        constants: Mapping[str, jax.Array],
+        *,
+        keys: jax.Array | None,
+        train: bool,
+    ) -> Sums:
+        """Returns {name: (sum, weight)}."""
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class TrainState:
+    """All that training needs to go on.
+
+    Attributes:
+        step: int32 scalar, steps taken.
+        seeds: uint32 [M].
+        params: tree of [M, ...].
+        opt_state: tree of [M, ...].
+        active: bool [M], False for members that stopped early.
+        best_params: tree of [M, ...], the parameters at the best evaluation.
+        best_metric: float32 [M], higher is better, -inf before the first evaluation.
+        evals_without_gain: int32 [M].
+    """
+
+    step: jax.Array
+    seeds: jax.Array
+    params: Tree
+    opt_state: Tree
+    active: jax.Array
+    best_params: Tree
+    best_metric: jax.Array
+    evals_without_gain: jax.Array
+
+
+def create_state(
+    params: Tree, optimizer: optax.GradientTransformation, seeds: jax.Array
+) -> TrainState:
+    """Returns the state before the first step; params is a tree of [M, ...], seeds uint32 [M]."""
+    members = seeds.shape[0]
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        seeds=seeds,
+        params=params,
+        opt_state=jax.vmap(optimizer.init)(params),
+        active=jnp.ones(members, bool),
+        best_params=jax.tree.map(jnp.copy, params),
+        best_metric=jnp.full(members, -jnp.inf, jnp.float32),
+        evals_without_gain=jnp.zeros(members, jnp.int32),
+    )
+
+
+def make_train_step(
+    task: Task, optimizer: optax.GradientTransformation, axis_name: str | None
+) -> Callable[..., tuple[TrainState, dict[str, jax.Array]]]:
+    """Returns step(state, batch, constants) -> (state, metrics).
+
+    Args:
+        task: gives the loss of one member.
+        optimizer: applied to each member by itself.
+        axis_name: the mapped axis to sum over, None where the compiler does it.
+
+    Returns:
+        A pure function; batch leaves are [M, B, ...] with `row` int32 [M, B], the global row.
+        Metrics are float32 [M] by name; losses are per weight.
+    """
+
+    def member_step(
+        params: Tree,
+        opt_state: Tree,
+        seed: jax.Array,
+        batch: Tree,
+        step: jax.Array,
+        constants: Tree,
+    ) -> tuple[Tree, Tree, dict[str, jax.Array]]:
+        keys = row_keys(seed, step, batch["row"])
+
+        def total_loss(params: Tree) -> tuple[jax.Array, dict[str, jax.Array]]:
+            sums = task.loss(params, batch, constants, keys=keys, train=True)
+            means = {
+                name: value / jnp.maximum(_sum_over(jax.lax.stop_gradient(weight), axis_name), 1e-9)
+                for name, (value, weight) in sums.items()
+            }
+            return jnp.sum(jnp.stack(list(means.values()))), means
+
+        grads, means = jax.grad(total_loss, has_aux=True)(params)
+        grads, means = _sum_over((grads, means), axis_name)
+        updates, opt_state = optimizer.update(grads, opt_state, params)
+        metrics = {f"train/{name}": value for name, value in means.items()}
+        metrics["train/loss"] = jnp.sum(jnp.stack(list(means.values())))
+        metrics["train/grad_norm"] = optax.tree.norm(grads)
+        return optax.apply_updates(params, updates), opt_state, metrics
+
+    def step(state: TrainState, batch: Tree, constants: Tree) -> tuple[TrainState, Tree]:
+        params, opt_state, metrics = jax.vmap(member_step, in_axes=(0, 0, 0, 0, None, None))(
+            state.params, state.opt_state, state.seeds, batch, state.step, constants
+        )
+        params = select_members(state.active, params, state.params)
+        opt_state = select_members(state.active, opt_state, state.opt_state)
+        new = TrainState(
+            step=state.step + 1,
+            seeds=state.seeds,
+            params=params,
+            opt_state=opt_state,
+            active=state.active,
+            best_params=state.best_params,
+            best_metric=state.best_metric,
+            evals_without_gain=state.evals_without_gain,
+        )
+        return new, metrics
+
+    return step
+
+
+def record_evaluation(state: TrainState, metric: jax.Array, *, patience: int) -> TrainState:
+    """Keeps the best parameters per member and stops members that no longer gain.
+
+    Args:
+        state: before the evaluation.
+        metric: float32 [M], higher is better.
+        patience: evaluations without gain before a member stops, static; 0 = never.
+
+    Returns:
+        The state with best parameters, counters and `active` updated.
+    """
+    better = (metric > state.best_metric) & state.active
+    waited = jnp.where(better, 0, state.evals_without_gain + state.active.astype(jnp.int32))
+    return TrainState(
+        step=state.step,
+        seeds=state.seeds,
+        params=state.params,
+        opt_state=state.opt_state,
+        active=state.active & (waited < patience) if patience else state.active,
+        best_params=select_members(better, state.params, state.best_params),
+        best_metric=jnp.where(better, metric, state.best_metric),
+        evals_without_gain=waited,
+    )
+
+
+def row_keys(seed: jax.Array, step: jax.Array, row: jax.Array) -> jax.Array:
+    """Returns one key per global row [B] from (seed, step, row)."""
+    key = jax.random.fold_in(jax.random.key(seed), step)
+    return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, row)
+
+
+def select_members(mask: jax.Array, new: Tree, old: Tree) -> Tree:
+    """Takes `new` where mask [M] is True; leaves are [M, ...]."""
+    return jax.tree.map(
+        lambda a, b: jnp.where(mask.reshape(-1, *(1,) * (a.ndim - 1)), a, b), new, old
+    )
+
+
+def _sum_over(tree: Tree, axis_name: str | None) -> Tree:
+    return jax.lax.psum(tree, axis_name) if axis_name else tree

@@ -1,0 +1,226 @@
+"""The one train loop, read top to bottom.
+
+It owns time: steps, evaluations, saves, stops. The task owns the loss, the engine the devices, the
+iterator its pointers. An interrupted run continues from its last checkpoint and ends with the same
+bits as an uninterrupted one, because state, iterator and clock are saved together.
+"""
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from recjax import interrupts
+from recjax.checkpoints import Checkpoints, abstract
+from recjax.logs import MetricWriter, Progress
+from recjax.parallel import Engine
+from recjax.step import Task, TrainState, create_state, make_train_step, record_evaluation
+from recjax.workdir import write_json
+
+Tree = Any
+
+
+class BatchIterator(Protocol):
+    """Endless batches [M, B, ...] whose position is a small JSON-like state."""
+
+    def __next__(self) -> dict[str, np.ndarray]:
+        """Returns the next batch."""
+
+    def get_state(self) -> Any:
+        """Returns the position after the last batch handed out."""
+
+    def set_state(self, state: Any) -> None:
+        """Moves to a position."""
+
+
+@dataclass(frozen=True)
+class LoopConfig:
+    """When the loop does what; all in optimizer steps."""
+
+    num_steps: int
+    eval_interval_steps: int
+    early_stop_evals: int
+    checkpoint_interval_steps: int
+    log_interval_steps: int
+    keep_last: int
+    tensorboard: bool
+
+
+@dataclass(frozen=True)
+class Training:
+    """One arm's training: what is trained, on what, judged by what, kept where."""
+
+    label: str
+    folder: Path
+    task: Task
+    optimizer: optax.GradientTransformation
+    init_params: Callable[[jax.Array], Tree]  # uint32 [M] seeds -> tree of [M, ...]
+    batches: BatchIterator
+    constants: Mapping[str, np.ndarray]
+    evaluate: Callable[[Tree], np.ndarray]  # tree of [M, ...] -> float32 [M], higher is better
+    metric_name: str
+    seeds: tuple[int, ...]
+    loop: LoopConfig
+
+
+class NonFiniteError(RuntimeError):
+    """A loss or gradient became NaN or infinite; the last saved state is good."""
+
+
+def train(training: Training, engine: Engine, progress: Progress) -> None:
+    """Trains all members of one arm to the end, or to the last saved step when stopped.
+
+    Raises:
+        Interrupted: after a save, when a stop signal came.
+        NonFiniteError: naming the quantity, the seed and the steps.
+    """
+    with ExitStack() as closing, interrupts.deferred():
+        _train(training, engine, progress, closing)
+
+
+def _train(training: Training, engine: Engine, progress: Progress, closing: ExitStack) -> None:
+    # ---- build the state, or take up the newest checkpoint ----
+    loop = training.loop
+    checkpoints = Checkpoints(training.folder / "checkpoints", loop.keep_last)
+    closing.callback(checkpoints.close)
+    seeds = jnp.asarray(training.seeds, jnp.uint32)
+    state = engine.create(
+        lambda: create_state(training.init_params(seeds), training.optimizer, seeds)
+    )
+    clock: dict[str, Any] = {"elapsed_seconds": 0.0, "finished": False}
+    restored = checkpoints.restore(best=abstract(state.best_params), state=abstract(_rest(state)))
+    if restored is not None:
+        _, best, rest, clock = restored
+        state = TrainState(**rest, best_params=best)
+        training.batches.set_state(clock["iterator"])
+    if clock["finished"]:
+        return
+    step = int(state.step)
+    before, started = clock["elapsed_seconds"], time.monotonic()
+
+    def elapsed() -> float:
+        return before + time.monotonic() - started
+
+    def save(finished: bool) -> None:
+        iterator = training.batches.get_state()
+        clock = {"iterator": iterator, "elapsed_seconds": elapsed(), "finished": finished}
+        checkpoints.save(step, best=state.best_params, state=_rest(state), loop=clock)
+
+    # ---- compile ----
+    compiled = engine.compile_step(
+        make_train_step(training.task, training.optimizer, engine.axis_name)
+    )
+    record = jax.jit(record_evaluation, static_argnames="patience")
+    constants = engine.replicate(dict(training.constants))
+    writer = MetricWriter(training.folder, step, loop.tensorboard)
+    closing.callback(writer.close)
+
+    # ---- the loop: batch, step, log, evaluate, save, stop ----
+    while step < loop.num_steps:
+        batch = engine.put_member_batch(with_rows(next(training.batches)))
+        state, metrics = compiled(state, batch, constants)
+        step += 1
+
+        if step % loop.log_interval_steps == 0 or step == loop.num_steps:
+            values = _fetch(metrics, training, step)
+            _write(writer, step, training.seeds, values)
+            progress.update(
+                training.label, step, loop.num_steps, loss=float(values["train/loss"].mean())
+            )
+
+        if step % loop.eval_interval_steps == 0 or step == loop.num_steps:
+            metric = np.asarray(training.evaluate(state.params), np.float32)
+            state = record(state, jnp.asarray(metric), patience=loop.early_stop_evals)
+            _write(writer, step, training.seeds, {f"eval/{training.metric_name}": metric})
+            if not np.any(np.asarray(state.active)):
+                break
+
+        stop = interrupts.stop_requested()
+        if stop or step % loop.checkpoint_interval_steps == 0:
+            _fetch(metrics, training, step)  # never save a state that is not finite
+            save(finished=False)
+        if stop:
+            interrupts.raise_if_requested()
+
+    # ---- the end: the summary first, so that a finished checkpoint always has one ----
+    _write_summary(training, state, step, elapsed())
+    save(finished=True)
+
+
+def with_rows(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Adds `row` int32 [M, B], the global row that every random draw is keyed by.
+
+    Loaders of several processes bring their own `row`.
+    """
+    if "row" in batch:
+        return batch
+    members, size = next(iter(batch.values())).shape[:2]
+    row = np.broadcast_to(np.arange(size, dtype=np.int32), (members, size))
+    return {**batch, "row": np.ascontiguousarray(row)}
+
+
+def load_best(folder: Path, like: Tree) -> Tree:
+    """Loads the best parameters of a finished training.
+
+    Args:
+        folder: what `Training.folder` was.
+        like: tree of `jax.ShapeDtypeStruct` with shardings, leaves [M, ...].
+    """
+    checkpoints = Checkpoints(folder / "checkpoints", keep_last=1_000)
+    try:
+        return checkpoints.restore_best(like)
+    finally:
+        checkpoints.close()
+
+
+def read_summary(folder: Path) -> dict[str, Any]:
+    """Reads what `train` wrote at its end."""
+    return json.loads((folder / "summary.json").read_text())
+
+
+def _rest(state: TrainState) -> dict[str, Tree]:
+    """The state without its best parameters, as a plain dict for the checkpoint."""
+    return {name: value for name, value in vars(state).items() if name != "best_params"}
+
+
+def _fetch(metrics: Mapping[str, jax.Array], training: Training, step: int) -> dict[str, Any]:
+    """Brings metrics to the host and stops on the first that is not finite."""
+    values = {name: np.asarray(value) for name, value in metrics.items()}
+    for name, members in sorted(values.items(), key=lambda item: item[0] == "train/grad_norm"):
+        for seed, value in zip(training.seeds, members, strict=True):
+            if not np.isfinite(value):
+                first = max(0, step - training.loop.log_interval_steps) + 1
+                raise NonFiniteError(
+                    f"{training.label}: {name} is {value} for seed {seed} in steps {first}-{step}; "
+                    f"the last good state is in {training.folder}; try a lower learning_rate"
+                )
+    return values
+
+
+def _write(
+    writer: MetricWriter, step: int, seeds: tuple[int, ...], values: Mapping[str, np.ndarray]
+) -> None:
+    for member, seed in enumerate(seeds):
+        writer.write(step, seed, {name: value[member] for name, value in values.items()})
+
+
+def _write_summary(training: Training, state: TrainState, step: int, seconds: float) -> None:
+    write_json(
+        training.folder / "summary.json",
+        {
+            "label": training.label,
+            "steps": step,
+            "wall_seconds": seconds,
+            "metric": training.metric_name,
+            "best_metric": np.asarray(state.best_metric).tolist(),
+            "seeds": list(training.seeds),
+        },
+    )

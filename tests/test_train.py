@@ -1,0 +1,113 @@
+import os
+import signal
+
+import jax
+import numpy as np
+import pytest
+from rich.console import Console
+from toy_training import ToyBatches, make_training
+
+from recjax import interrupts
+from recjax.checkpoints import abstract
+from recjax.errors import Interrupted
+from recjax.logs import Progress, read_metrics
+from recjax.parallel import make_engine
+from recjax.train import NonFiniteError, load_best, read_summary, train
+from recjax.workdir import Workdir
+
+
+@pytest.fixture
+def progress(tmp_path):
+    return Progress(Workdir.open(tmp_path / "work"), Console(quiet=True))
+
+
+@pytest.fixture
+def engine():
+    return make_engine("jit", {"data": -1})
+
+
+def best_of(training, engine):
+    like = engine.create(lambda: training.init_params(jax.numpy.asarray([3, 4], "uint32")))
+    return np.asarray(load_best(training.folder, abstract(like))["kernel"])
+
+
+class StopAfter(ToyBatches):
+    """Sends this process SIGTERM while handing out batch number `stop`."""
+
+    def __init__(self, stop):
+        super().__init__()
+        self.stop = stop
+
+    def __next__(self):
+        if self.pointer == self.stop:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return super().__next__()
+
+
+def test_training_reaches_the_truth(tmp_path, engine, progress):
+    training = make_training(tmp_path / "run")
+    train(training, engine, progress)
+    np.testing.assert_allclose(best_of(training, engine), [[1, -2, 0.5]] * 2, atol=0.25)
+    assert read_summary(training.folder)["steps"] == 40
+    steps = [row["step"] for row in read_metrics(training.folder / "metrics.jsonl")]
+    assert steps == sorted(steps) and steps[-1] == 40
+
+
+@pytest.mark.parametrize("stop", [0, 6, 13, 39])
+def test_interrupted_training_ends_with_the_same_bits(tmp_path, engine, progress, stop):
+    whole = make_training(tmp_path / "whole")
+    train(whole, engine, progress)
+    interrupts.install()
+    with pytest.raises(Interrupted):
+        train(make_training(tmp_path / "cut", batches=StopAfter(stop)), engine, progress)
+    interrupts.install()
+    resumed = make_training(tmp_path / "cut")
+    train(resumed, engine, progress)
+    np.testing.assert_array_equal(best_of(whole, engine), best_of(resumed, engine))
+    assert read_metrics(whole.folder / "metrics.jsonl") == read_metrics(
+        resumed.folder / "metrics.jsonl"
+    )
+
+
+def test_finished_training_is_not_repeated(tmp_path, engine, progress):
+    train(make_training(tmp_path / "run"), engine, progress)
+    again = ToyBatches()
+    train(make_training(tmp_path / "run", batches=again), engine, progress)
+    assert again.pointer > 0 and again.get_state()["pointer"] == 40  # restored, not stepped
+
+
+def test_unreadable_newest_checkpoint_falls_back(tmp_path, engine, progress, caplog):
+    interrupts.install()
+    with pytest.raises(Interrupted):
+        train(make_training(tmp_path / "cut", batches=StopAfter(20)), engine, progress)
+    interrupts.install()
+    newest = max((tmp_path / "cut" / "checkpoints").glob("[0-9]*"), key=lambda p: int(p.name))
+    for file in newest.rglob("*"):
+        if file.is_file() and file.stat().st_size > 0 and "state" in str(file):
+            file.write_bytes(b"\0" * 3)
+    resumed, whole = make_training(tmp_path / "cut"), make_training(tmp_path / "whole")
+    train(resumed, engine, progress)
+    train(whole, engine, progress)
+    assert "unreadable" in caplog.text
+    np.testing.assert_array_equal(best_of(whole, engine), best_of(resumed, engine))
+
+
+def test_member_stops_early_and_keeps_its_best(tmp_path, engine, progress):
+    scores = iter([[1.0, 1.0], [0.5, 2.0], [0.4, 3.0], [9.0, 4.0]])
+    training = make_training(
+        tmp_path / "run", evaluate=lambda params: np.array(next(scores)), patience=2
+    )
+    train(training, engine, progress)
+    assert read_summary(training.folder)["best_metric"] == [1.0, 4.0]
+
+
+def test_non_finite_loss_stops_and_names_it(tmp_path, engine, progress):
+    class Broken(ToyBatches):
+        def __next__(self):
+            batch = super().__next__()
+            if self.pointer > 12:
+                batch["y"][1] = np.nan
+            return batch
+
+    with pytest.raises(NonFiniteError, match=r"train/loss is nan for seed 4 in steps 10-14"):
+        train(make_training(tmp_path / "run", batches=Broken()), engine, progress)
