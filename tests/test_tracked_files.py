@@ -32,7 +32,7 @@ def test_tracked_files_name_no_private_path_and_no_registry() -> None:
         except (UnicodeDecodeError, FileNotFoundError):
             continue  # binary, or deleted and not yet committed
         wrong += [f"{name}: {line}" for line in private_lines(text)]
-    assert wrong == []
+    assert not wrong, "\n".join(wrong)
 
 
 @pytest.mark.parametrize(
