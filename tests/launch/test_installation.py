@@ -1,4 +1,4 @@
-"""The real thing, slowly: `pip install .` and `launch/quickstart` from a fresh copy with a space."""
+"""The real thing, slowly: `pip install .`, and `launch/quickstart` from a fresh copy."""
 
 import os
 import shutil

@@ -1,0 +1,152 @@
+# ---
+# jupyter:
+#   colab:
+#     provenance: []
+#   jupytext:
+#     cell_metadata_filter: tags
+#     notebook_metadata_filter: colab
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     name: python3
+# ---
+
+# %% [markdown]
+# # recjax: what is sample expansion worth on your log?
+#
+# This notebook runs the whole program on an embedded simulated shop: it cleans the log, fits a
+# hidden Markov model to behaviour, draws synthetic behaviour, lets a gate keep the good part,
+# trains a BERT with and without it, and says with intervals what the expansion was worth.
+#
+# Every step is the same program, `python -m recjax.main`, with one stage. It is sized for two CPU
+# cores; on a GPU or TPU runtime (Runtime > Change runtime type) it uses that. Run the cells from
+# top to bottom; a cell that was interrupted can be run again and resumes.
+#
+# <!-- Written in launch/colab/quickstart.py; after a change there:
+# jupytext --to ipynb launch/colab/quickstart.py -->
+
+# %% tags=["parameters"]
+SOURCE = ""  # on Colab: the git address of recjax; "" where the files are already here
+CONFIG = "configs/quickstart.py"
+WORKDIR = "runs/notebook"  # on Colab, a folder of a mounted Drive survives the session
+OVERRIDES = ""  # e.g. "--config.seed=3 --config.data.simulated_shop.num_users=5000"
+
+# %% [markdown]
+# ## Install
+# Only on Colab; elsewhere the notebook uses the environment that it runs in.
+
+# %% tags=["install"]
+import glob
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+
+def on_colab() -> bool:
+    return "google.colab" in sys.modules or bool(
+        importlib.util.find_spec("google") and importlib.util.find_spec("google.colab")
+    )
+
+
+def accelerator_extra() -> str:
+    """The part of recjax that fits this machine: [tpu], [gpu] or nothing."""
+    if glob.glob("/dev/accel*") or glob.glob("/dev/vfio/[0-9]*"):
+        return "[tpu]"
+    return "[gpu]" if shutil.which("nvidia-smi") else ""
+
+
+if on_colab():
+    if not Path(CONFIG).exists() and not Path("recjax", CONFIG).exists():
+        if not SOURCE:
+            raise SystemExit("Give SOURCE, the git address of recjax, in the first cell.")
+        subprocess.run(["git", "clone", "--depth", "1", SOURCE, "recjax"], check=True)
+    if not Path(CONFIG).exists():
+        os.chdir("recjax")
+    pip = [sys.executable, "-m", "pip", "install", "--quiet"]
+    subprocess.run([*pip, "--editable", f".{accelerator_extra()}"], check=True)
+while not Path(CONFIG).exists() and Path.cwd() != Path.cwd().parent:
+    os.chdir("..")  # the notebook was opened in its own folder
+print("working in", Path.cwd())
+
+# %% [markdown]
+# ## The devices that JAX sees
+# Asked in a process of its own: a TPU belongs to one process at a time, and the stages need it.
+
+# %%
+# !{sys.executable} -c "import jax; print(jax.devices())"
+
+# %% [markdown]
+# ## Prepare
+# Cleans the log, splits it by time, builds the vocabulary and the examples. Bad rows go to
+# `prepared/quarantine.parquet`, each with its reason.
+
+# %%
+RECJAX = f"{sys.executable} -m recjax.main --config {CONFIG} --workdir {WORKDIR} {OVERRIDES}"
+# !{RECJAX} --stages prepare,features
+
+# %% [markdown]
+# ## Expand
+# Fits the generators to the training part and draws; the gate says what it took out and why.
+
+# %%
+# !{RECJAX} --stages expand
+
+# %% [markdown]
+# ## Train
+# The encoder on real, and on real and synthetic behaviour; then the heads.
+
+# %%
+# !{RECJAX} --stages pretrain
+
+# %%
+# !{RECJAX} --stages finetune
+
+# %% [markdown]
+# ## Evaluate
+# Full ranking over the catalogue, with floors, slices and intervals.
+
+# %%
+# !{RECJAX} --stages evaluate
+
+# %% [markdown]
+# ## Recommend and report
+
+# %%
+# !{RECJAX} --stages recommend,report
+
+# %% [markdown]
+# ## What came out
+# The verdict and every number of the report also lie in `results.json`.
+
+# %% tags=["verdict"]
+import json
+
+results = json.loads(Path(WORKDIR, "results.json").read_text())
+print(results["verdict"])
+for task, tables in results["tasks"].items():
+    metrics = sorted({name for arm in tables["arms"].values() for name in arm["metrics"]})[:6]
+    print(f"\n{task:24s}" + "".join(f"{name:>16s}" for name in metrics))
+    for arm, facts in tables["arms"].items():
+        means = [facts["metrics"].get(name, {}).get("mean") for name in metrics]
+        cells = "".join(f"{'-' if mean is None else f'{mean:.4f}':>16s}" for mean in means)
+        print(f"{arm:24s}{cells}")
+
+# %% tags=["report"]
+import html
+
+from IPython.display import HTML, display
+
+page = html.escape(Path(WORKDIR, "report.html").read_text())
+display(HTML(f'<iframe srcdoc="{page}" width="100%" height="900" style="border:0"></iframe>'))
+
+# %% [markdown]
+# ## Your own log
+# `--stages check` looks at a file, proposes the column mapping and writes a ready config:
+#
+# `python -m recjax.main --config configs/your_log.py --config.data.path=FILE --workdir runs/mine
+# --stages check`
