@@ -1,0 +1,82 @@
+"""What the tasks share: an encoder, parameters {"encoder", "head"}, tied output logits."""
+
+import abc
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from recjax.losses import chunked_cross_entropy
+from recjax.models import BertEncoder, EncoderConfig, ItemBias
+from recjax.tasks.parameters import Batch, Params, init_encoder, logical_specs, unbox
+
+
+@dataclasses.dataclass(frozen=True)
+class EncoderTask(abc.ABC):
+    """A task with an encoder; subclasses add the head and the loss.
+
+    Attributes:
+        encoder: sizes and settings of the encoder.
+    """
+
+    encoder: EncoderConfig
+
+    def init(self, key: jax.Array, batch: Batch | None = None) -> Params:
+        """Returns fresh float32 parameters {"encoder", "head"}; the batch's shape is irrelevant."""
+        del batch
+        return unbox(self._init_boxed(key))
+
+    def logical_axes(self) -> Any:
+        """Returns the tree of `PartitionSpec` with logical axis names that fits `init`'s."""
+        return logical_specs(jax.eval_shape(self._init_boxed, jax.random.key(0)))
+
+    def encode(
+        self,
+        params: Params,
+        batch: Batch,
+        constants: Batch,
+        *,
+        causal: bool,
+        keys: jax.Array | None = None,
+    ) -> jax.Array:
+        """Embeds and encodes a batch of sequences -> hidden states float [B, T, D]."""
+        module, variables = BertEncoder(self.encoder), {"params": params["encoder"]}
+        x = module.apply(variables, batch, constants, method="embed")
+        return module.apply(variables, x, batch["segments"], causal, keys, method="encode")
+
+    def _init_boxed(self, key: jax.Array) -> Any:
+        encoder_key, head_key = jax.random.split(key)
+        encoder = init_encoder(self.encoder, encoder_key)
+        return {"encoder": encoder, "head": self._init_head(head_key)}
+
+    @abc.abstractmethod
+    def _init_head(self, key: jax.Array) -> Any:
+        """Returns boxed parameters of the head."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ItemTask(EncoderTask):
+    """A task that predicts items by tied output logits, hidden @ item table^T + bias."""
+
+    def item_table(self, params: Params) -> tuple[jax.Array, jax.Array]:
+        """Returns the output layer: table float32 [V, D] and bias float32 [V]."""
+        table = params["encoder"]["embedding"]["item"]["table"]
+        return table, params["head"]["item_bias"]
+
+    def _init_head(self, key: jax.Array) -> Any:
+        return ItemBias(self.encoder.vocab_size).init(key)["params"]
+
+    def _item_loss(
+        self,
+        params: Params,
+        hidden: jax.Array,
+        targets: jax.Array,
+        weights: jax.Array,
+        chunk: int,
+    ) -> tuple[jax.Array, jax.Array]:
+        """Cross-entropy of targets [B, S] over the catalogue, given hidden [B, S, D]."""
+        table, bias = self.item_table(params)
+        flat = hidden.reshape(-1, hidden.shape[-1])
+        weights = jnp.reshape(weights, -1)
+        return chunked_cross_entropy(flat, table, bias, targets.reshape(-1), weights, chunk=chunk)

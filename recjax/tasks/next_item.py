@@ -1,0 +1,115 @@
+"""Next item prediction over the whole catalogue, causal or with a [MASK] at the end.
+
+Called by the trainer through the task interface (see `recjax.tasks`), and by evaluation, which ranks
+`queries` against `item_table`.
+"""
+
+import dataclasses
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+
+from recjax.models import NUM_SPECIALS
+from recjax.tasks.encoder_task import ItemTask
+from recjax.tasks.parameters import Batch, Params
+from recjax.tasks.positions import hide, is_first, is_last, mark, select_smallest, take
+
+
+@dataclasses.dataclass(frozen=True)
+class NextItem(ItemTask):
+    """Next item prediction.
+
+    Attributes:
+        causal: True: every event predicts the next one of its segment. False: the last event of
+            each segment is hidden and predicted from the others (one target per segment).
+        loss_chunk: catalogue items per chunk of the cross-entropy.
+    """
+
+    causal: bool = True
+    loss_chunk: int = 8192
+    name: ClassVar[str] = "next_item"
+
+    def loss(
+        self,
+        params: Params,
+        batch: Batch,
+        constants: Batch,
+        *,
+        keys: jax.Array | None,
+        train: bool,
+    ) -> dict[str, tuple[jax.Array, jax.Array]]:
+        """Returns {"next_item": (sum of nats, weight)}; targets never cross segments.
+
+        Args:
+            params: {"encoder", "head"}.
+            batch: items, actions, gaps, positions, segments int32 [B, T], weights float32 [B, T];
+                a target's weight is that of its own event.
+            constants: item_category int32 [V] where "category" is an input.
+            keys: typed PRNG keys [B] for dropout, or None.
+            train: whether dropout is on (static).
+        """
+        keys = keys if train else None
+        prepare = self._causal_targets if self.causal else self._last_targets
+        batch, positions, targets, weights = prepare(batch)
+        hidden = self.encode(params, batch, constants, causal=self.causal, keys=keys)
+        hidden = hidden if positions is None else take(hidden, positions)
+        return {self.name: self._item_loss(params, hidden, targets, weights, self.loss_chunk)}
+
+    def queries(self, params: Params, batch: Batch, constants: Batch) -> jax.Array:
+        """Encodes histories into one query per row, to be ranked against `item_table`.
+
+        Args:
+            params: {"encoder", "head"}.
+            batch: items, actions, gaps, positions, segments int32 [B, T] (history left-aligned,
+                segments 1 on events and 0 after), lengths int32 [B].
+            constants: item_category int32 [V] where "category" is an input.
+
+        Returns:
+            float32 [B, D]; zeros for an empty history, so that the item bias (in effect
+            popularity) alone ranks there.
+        """
+        lengths = batch["lengths"]
+        if self.causal:
+            last = lengths - 1
+        else:
+            batch, last = self._append_query(batch)
+        hidden = self.encode(params, batch, constants, causal=self.causal)
+        query = take(hidden, jnp.maximum(last, 0)[:, None])[:, 0].astype(jnp.float32)
+        return jnp.where((lengths > 0)[:, None], query, 0)
+
+    def _causal_targets(self, batch: Batch) -> tuple[Batch, None, jax.Array, jax.Array]:
+        """Targets and weights [B, T] of position t are those of event t + 1 of its segment."""
+        follows = (batch["segments"] > 0) & ~is_last(batch["segments"])
+        targets = jnp.pad(batch["items"][:, 1:], ((0, 0), (0, 1)))
+        weights = jnp.pad(batch["weights"][:, 1:], ((0, 0), (0, 1)))
+        return batch, None, targets, jnp.where(follows, weights, 0)
+
+    def _last_targets(self, batch: Batch) -> tuple[Batch, jax.Array, jax.Array, jax.Array]:
+        """Hides the last event of each segment of two and more; targets [B, T // 2]."""
+        segments, items = batch["segments"], batch["items"]
+        asked = is_last(segments) & ~is_first(segments) & (items >= NUM_SPECIALS)
+        slots = max(1, items.shape[1] // 2)
+        score = jnp.where(asked, 0.0, 1.0)
+        positions, chosen = select_smallest(score, 1.0, slots)
+        weights = jnp.where(chosen, take(batch["weights"], positions), 0)
+        hidden = self._hide(batch, mark(positions, chosen, items.shape[1]))
+        return hidden, positions, take(items, positions), weights
+
+    def _append_query(self, batch: Batch) -> tuple[Batch, jax.Array]:
+        """Puts [MASK] behind each history; a full row first loses its oldest event."""
+        length = batch["items"].shape[1]
+        full = (batch["lengths"] == length).astype(jnp.int32)
+        steps = jnp.arange(length, dtype=jnp.int32)[None]
+        names = ("items", "actions", "gaps")
+        shifted = {name: take(batch[name], steps + full[:, None]) for name in names}
+        last = batch["lengths"] - full
+        shifted["positions"] = jnp.broadcast_to(steps, batch["items"].shape)
+        shifted["segments"] = (steps <= last[:, None]).astype(jnp.int32)
+        return self._hide(shifted, steps == last[:, None]), last
+
+    def _hide(self, batch: Batch, where: jax.Array) -> Batch:
+        encoder = self.encoder
+        return hide(
+            batch, where, hidden_action=encoder.num_actions, hidden_gap=encoder.num_gap_bins
+        )
