@@ -1,0 +1,42 @@
+"""Sample expansion: strategies that make synthetic behaviour, the gate, and the report card.
+
+The way of the data: `fit_generator` (once per seed) -> `expand_arm` (strategies by share, each
+through the gate) -> records that the stage writes -> `make_report_card`. Real users are read only;
+synthetic records carry `source` >= 1 and never leave the training part.
+
+Axes: B users, T events, V item ids, K states, A actions, G gap bins, H hashes, C categories.
+"""
+
+from recjax.expansion.arms import expand_arm, split_counts
+from recjax.expansion.gate import GateConfig, GateCounts, RealReference, build_reference, run_gate
+from recjax.expansion.generate import (
+    GeneratorConfig,
+    GeneratorState,
+    fit_generator,
+    load_generator,
+    save_generator,
+)
+from recjax.expansion.registry import STRATEGIES, get_source_index, get_strategy
+from recjax.expansion.report_card import make_report_card
+from recjax.expansion.strategy import ExpansionData, Strategy
+
+__all__ = [
+    "STRATEGIES",
+    "ExpansionData",
+    "GateConfig",
+    "GateCounts",
+    "GeneratorConfig",
+    "GeneratorState",
+    "RealReference",
+    "Strategy",
+    "build_reference",
+    "expand_arm",
+    "fit_generator",
+    "get_source_index",
+    "get_strategy",
+    "load_generator",
+    "make_report_card",
+    "run_gate",
+    "save_generator",
+    "split_counts",
+]

@@ -1,0 +1,25 @@
+"""Strategies that make new users or events: one small file each behind `expansion.strategy`."""
+
+from recjax.expansion.generate.generator import (
+    GeneratorConfig,
+    GeneratorState,
+    fit_generator,
+    load_generator,
+    save_generator,
+)
+from recjax.expansion.generate.hmm_continue import HmmContinue
+from recjax.expansion.generate.hmm_users import HmmUsers
+from recjax.expansion.generate.repeat import Repeat
+from recjax.expansion.generate.true_process import TrueProcess
+
+__all__ = [
+    "GeneratorConfig",
+    "GeneratorState",
+    "HmmContinue",
+    "HmmUsers",
+    "Repeat",
+    "TrueProcess",
+    "fit_generator",
+    "load_generator",
+    "save_generator",
+]

@@ -1,0 +1,118 @@
+"""One arm of an experiment: strategies mixed by share, each through the gate, marked and counted.
+
+Not here: writing the records and fitting the generator; the expand stage does both.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from recjax.expansion.gate import (
+    GateConfig,
+    GateCounts,
+    LikelihoodBand,
+    RealReference,
+    UserIndex,
+    fit_band,
+    run_gate,
+)
+from recjax.expansion.gate.run import DRAW_SIZE
+from recjax.expansion.records import Record
+from recjax.expansion.registry import get_source_index, get_strategy
+from recjax.expansion.strategy import ExpansionData
+
+
+def split_counts(mix: Mapping[str, float], total: int) -> dict[str, int]:
+    """Returns how many records each strategy is to give; largest remainders get the rest.
+
+    Args:
+        mix: strategy -> share, any scale; zero shares are left out.
+        total: records in all.
+
+    Raises:
+        ValueError: if a strategy is unknown, a share negative or not finite, or all are zero.
+
+    Example:
+        >>> split_counts({"hmm_users": 0.5, "hmm_continue": 0.5}, 5)
+        {'hmm_users': 3, 'hmm_continue': 2}
+    """
+    for name, share in mix.items():
+        get_strategy(name)
+        if not (np.isfinite(share) and share >= 0):
+            raise ValueError(f"the share of strategy {name!r} is {share}; must be 0 or more")
+    names = [name for name, share in mix.items() if share > 0]
+    if not names:
+        raise ValueError(f"an arm needs a strategy with a share above 0; got {dict(mix)}")
+    shares = np.array([mix[name] for name in names], np.float64)
+    exact = shares / shares.sum() * total
+    counts = np.floor(exact + 1e-9).astype(np.int64)
+    order = np.argsort(-(exact - counts), kind="stable")
+    counts[order[: total - int(counts.sum())]] += 1
+    return dict(zip(names, counts.tolist(), strict=True))
+
+
+def expand_arm(
+    mix: Mapping[str, float],
+    ratio: float,
+    seed: int,
+    data: ExpansionData,
+    reference: RealReference,
+    gate: GateConfig,
+    *,
+    draw_size: int = DRAW_SIZE,
+) -> tuple[Iterator[Record], dict[str, GateCounts]]:
+    """Returns the kept records of one arm and seed, and the counts per strategy.
+
+    The same arguments give the same records. The counts are complete once the records have been
+    consumed. Fitting of the strategies happens here, drawing while the records are consumed.
+
+    Args:
+        mix: strategy -> share, as in `config.expansion.arms`.
+        ratio: synthetic users per real one, 0 or more.
+        seed: seed of the arm; drives all draws.
+        data: real users and the fitted generator.
+        reference: the real users as the gate knows them.
+        gate: settings of the gate.
+        draw_size: rows per draw.
+
+    Raises:
+        ValueError: if a strategy is unknown or lacks what it needs, or a share or ratio is wrong.
+    """
+    if not (np.isfinite(ratio) and ratio >= 0):
+        raise ValueError(f"ratio is {ratio}; must be 0 or more synthetic users per real one")
+    wanted = split_counts(mix, int(round(ratio * len(data.source))))
+    drawn, band = UserIndex.empty(gate), _make_band(data, gate)
+    streams, counts = [], {}
+    for name, number in wanted.items():
+        draw = _make_draw(name, data, seed)
+        if get_strategy(name).gated:
+            kwargs: dict[str, Any] = {"config": gate, "drawn": drawn, "band": band}
+        else:
+            kwargs = {"config": gate.validity_only()}
+        records, counts[name] = run_gate(
+            draw, number, reference=reference, draw_size=draw_size, **kwargs
+        )
+        streams.append(records)
+    return (record for records in streams for record in records), counts
+
+
+def _make_draw(name: str, data: ExpansionData, seed: int) -> Any:
+    strategy, source = get_strategy(name), get_source_index(name)
+    state = strategy.fit(data, seed)
+    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), 1), source)
+
+    def draw(first: int, n: int) -> Sequence[Record]:
+        records = strategy.draw(key, state, n, first)
+        mark = {"source": source, "weight": np.float32(1.0)}
+        return [{**record, **mark} for record in records]
+
+    return draw
+
+
+def _make_band(data: ExpansionData, gate: GateConfig) -> LikelihoodBand | None:
+    if data.generator is None:
+        return None
+    generator = data.generator
+    return fit_band(generator.held_out_scores, gate.likelihood_band, generator.score)

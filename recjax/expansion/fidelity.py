@@ -1,0 +1,107 @@
+"""Numbers that say how far a synthetic log is from the real one.
+
+Not here: the counting (`statistics`) and the grade (`report_card`). Every function takes counts, so
+that any two logs can be compared, two halves of the real one included.
+"""
+
+import numpy as np
+
+from recjax.expansion.statistics import LogStatistics
+
+
+def to_shares(counts: np.ndarray) -> np.ndarray:
+    """Returns float64 counts divided by their sum; all zero where there is nothing."""
+    counts = np.asarray(counts, np.float64)
+    return counts / max(counts.sum(), 1.0)
+
+
+def compute_total_variation(left: np.ndarray, right: np.ndarray) -> float:
+    """Returns the largest difference in probability of any event, in [0, 1].
+
+    Example:
+        >>> compute_total_variation(np.array([1, 1]), np.array([2, 0]))
+        0.5
+    """
+    return float(np.abs(to_shares(left) - to_shares(right)).sum() / 2)
+
+
+def compute_jensen_shannon(left: np.ndarray, right: np.ndarray) -> float:
+    """Returns the Jensen-Shannon divergence of two count arrays, in bits, in [0, 1].
+
+    Reference:
+        Lin (1991), "Divergence measures based on the Shannon entropy".
+    """
+    p, q = to_shares(left).ravel(), to_shares(right).ravel()
+    middle = (p + q) / 2
+    return float(sum(_relative_entropy(side, middle) for side in (p, q)) / 2)
+
+
+def _relative_entropy(p: np.ndarray, q: np.ndarray) -> float:
+    some = p > 0
+    return float(np.sum(p[some] * np.log2(p[some] / q[some])))
+
+
+def compute_wasserstein(left: np.ndarray, right: np.ndarray) -> float:
+    """Returns the mean shift, in bins, that turns one histogram into the other."""
+    return float(np.abs(np.cumsum(to_shares(left)) - np.cumsum(to_shares(right))).sum())
+
+
+def compute_mean_length(statistics: LogStatistics) -> float:
+    """Returns events per user."""
+    return statistics.events / max(statistics.users, 1)
+
+
+def compute_effective_items(counts: np.ndarray) -> float:
+    """Returns exp(entropy): how many equally popular items would be as varied."""
+    shares = to_shares(counts)
+    shares = shares[shares > 0]
+    return float(np.exp(-np.sum(shares * np.log(shares))))
+
+
+def compute_coverage(real: np.ndarray, synthetic: np.ndarray) -> float:
+    """Returns distinct synthetic items over those that as many draws by real popularity would hit.
+
+    Args:
+        real: int64 [V] events of every item.
+        synthetic: int64 [V].
+    """
+    events = synthetic.sum()
+    expected = np.sum(1 - np.exp(events * np.log1p(-np.minimum(to_shares(real), 1 - 1e-12))))
+    return float((synthetic > 0).sum() / max(expected, 1.0))
+
+
+def compute_head_share(counts: np.ndarray, head: np.ndarray) -> float:
+    """Returns the share of events whose item is in `head`, bool [V]."""
+    return float(to_shares(counts)[head].sum())
+
+
+def find_head(counts: np.ndarray, share: float = 0.1) -> np.ndarray:
+    """Returns bool [V]: the most popular `share` of the items that have events."""
+    number = max(1, int(np.ceil(share * (counts > 0).sum())))
+    head = np.zeros(len(counts), bool)
+    head[np.argsort(-counts, kind="stable")[:number]] = True
+    return head & (counts > 0)
+
+
+def compute_repeat_rate(statistics: LogStatistics) -> float:
+    """Returns the share of events whose item the user had before."""
+    return statistics.repeats / max(statistics.events, 1)
+
+
+def compute_category_order(statistics: LogStatistics) -> float:
+    """Returns how much more often consecutive events share a category than in random order."""
+    pairs = statistics.category_pairs
+    return float((np.trace(pairs) - statistics.same_expected) / max(pairs.sum(), 1))
+
+
+def compute_pair_order(statistics: LogStatistics, known: LogStatistics) -> float:
+    """Returns how much more often consecutive items are known pairs than items far apart are.
+
+    Args:
+        statistics: the log that is judged.
+        known: real users other than the judged ones; their consecutive item pairs are "known".
+    """
+    seen = known.near_pairs > 0
+    return float(
+        to_shares(statistics.near_pairs)[seen].sum() - to_shares(statistics.far_pairs)[seen].sum()
+    )

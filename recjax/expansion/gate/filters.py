@@ -1,0 +1,117 @@
+"""Which draws of a batch may pass, each filter in turn, and the reason for those that may not.
+
+Not here: how many to draw and the quota of rare items (`run`).
+
+A draw that continues or cuts a real user is not held against that very user by the near-copy rule:
+it shares that history by design. Against everybody else, and against other draws, it is judged
+whole, and an exact copy of any real user, its own one included, is always dropped.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from recjax.expansion.gate import settings
+from recjax.expansion.gate.hashing import hash_sequences
+from recjax.expansion.gate.likelihood import LikelihoodBand
+from recjax.expansion.gate.reference import RealReference, UserIndex, compute_signatures
+from recjax.expansion.gate.settings import GateConfig
+from recjax.expansion.records import (
+    SEQUENCE_FIELDS,
+    Record,
+    lengths_of,
+    pad_field,
+)
+
+
+def find_invalid(records: Sequence[Record], reference: RealReference) -> np.ndarray:
+    """Returns bool [B]: records that would break or leak, whatever their quality.
+
+    That is: fields of unequal length, a mark of a real user (source 0), an item id that is special,
+    unknown or unseen in training, an action unseen in training, times that run backwards, a weight
+    that is not a positive number.
+    """
+    return np.array([not _is_valid(record, reference) for record in records], bool)
+
+
+def _is_valid(record: Record, reference: RealReference) -> bool:
+    items, actions, times = record["items"], record["actions"], record["times"]
+    if len({len(record[name]) for name in SEQUENCE_FIELDS}) > 1 or record["source"] < 1:
+        return False
+    if not (np.isfinite(record["weight"]) and record["weight"] > 0):
+        return False
+    return (
+        _all_flagged(items, reference.allowed_items)
+        and _all_flagged(actions, reference.action_counts > 0)
+        and bool(np.all(np.diff(times) >= 0))
+    )
+
+
+def _all_flagged(ids: np.ndarray, flags: np.ndarray) -> bool:
+    inside = (ids >= 0) & (ids < len(flags))
+    return bool(np.all(inside) and np.all(flags[ids]))
+
+
+def judge(
+    records: Sequence[Record],
+    config: GateConfig,
+    reference: RealReference,
+    drawn: UserIndex,
+    band: LikelihoodBand | None,
+) -> np.ndarray:
+    """Returns object [B], the reason each record was removed, "" for those that pass.
+
+    The records that pass the cheap filters are added to `drawn`, so that later copies are seen.
+
+    Args:
+        records: B draws.
+        config: settings.
+        reference: the real users.
+        drawn: the draws so far; changed.
+        band: the likelihood band; None: off.
+    """
+    reasons = np.full(len(records), "", object)
+    reasons[find_invalid(records, reference)] = settings.INVALID
+    _remove(reasons, lengths_of(records) < config.min_len, settings.TOO_SHORT)
+    _judge_copies(records, reasons, config, reference, drawn)
+    if band is not None:
+        below, above = band.judge(records)
+        _remove(reasons, below, settings.TOO_UNLIKELY)
+        _remove(reasons, above, settings.TOO_LIKELY)
+    return reasons
+
+
+def _remove(reasons: np.ndarray, condemned: np.ndarray, reason: str) -> None:
+    reasons[condemned & (reasons == "")] = reason
+
+
+def _judge_copies(
+    records: Sequence[Record],
+    reasons: np.ndarray,
+    config: GateConfig,
+    reference: RealReference,
+    drawn: UserIndex,
+) -> None:
+    """Writes the reasons of exact and near copies, and remembers the others."""
+    items, lengths = pad_field(records, "items"), lengths_of(records)
+    if config.drop_exact_duplicates:
+        hashes = hash_sequences(items, lengths)
+        _remove(reasons, reference.users.exact.contains(hashes), settings.COPY_OF_REAL)
+        fresh = np.nonzero(reasons == "")[0]
+        repeated = np.ones(len(records), bool)
+        repeated[fresh[np.unique(hashes[fresh], return_index=True)[1]]] = False
+        _remove(reasons, repeated | drawn.exact.contains(hashes), settings.COPY_OF_DRAW)
+        drawn.exact.add(hashes[reasons == ""])
+    if drawn.near is None or reference.users.near is None:
+        return
+    fresh = np.nonzero(reasons == "")[0]
+    minhashes = compute_signatures(items[fresh], lengths[fresh], config)
+    owners = np.array([records[row]["user"] for row in fresh], np.int32)
+    near_real = np.zeros(len(records), bool)
+    near_real[fresh] = reference.users.near.find_copies(minhashes, not_of=owners)
+    _remove(reasons, near_real, settings.NEAR_REAL)
+    entries = drawn.near.size + np.arange(len(fresh))
+    drawn.near.add(minhashes, owners)
+    near_draw = np.zeros(len(records), bool)
+    near_draw[fresh] = drawn.near.find_copies(minhashes, before=entries)
+    _remove(reasons, near_draw, settings.NEAR_DRAW)

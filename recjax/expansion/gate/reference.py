@@ -1,0 +1,107 @@
+"""What the gate knows of the real users: counts, allowed ids, and indices of whom to tell apart.
+
+Built once per work directory in one streamed pass over the training part and shared by all seeds,
+arms and strategies. Not here: the indices themselves (`duplicates`).
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from recjax.expansion.gate import minhash
+from recjax.expansion.gate.coverage import find_rare_items
+from recjax.expansion.gate.duplicates import ExactIndex, NearIndex
+from recjax.expansion.gate.hashing import hash_bags, hash_sequences
+from recjax.expansion.gate.settings import GateConfig
+from recjax.expansion.records import (
+    NUM_SPECIALS,
+    Record,
+    RecordSource,
+    batched,
+    lengths_of,
+    pad_field,
+)
+
+_BATCH = 1024  # users hashed at once
+
+
+@dataclass(frozen=True)
+class UserIndex:
+    """Users seen so far: their exact hashes and, unless switched off, their signatures."""
+
+    exact: ExactIndex
+    near: NearIndex | None
+
+    @classmethod
+    def empty(cls, config: GateConfig) -> "UserIndex":
+        """Returns an index without users."""
+        threshold = config.near_duplicate_jaccard
+        return cls(ExactIndex(), NearIndex(config.num_hashes, threshold) if threshold else None)
+
+
+@dataclass(frozen=True)
+class RealReference:
+    """The training part as the gate sees it.
+
+    Attributes:
+        users: index of the real users.
+        bags: their items whatever the order, 8 bytes a user.
+        item_counts: int64 [V], training events of each item id.
+        action_counts: int64 [A].
+        allowed_items: bool [V], ids that a draw may hold: by default those with training events.
+        rare_items: bool [V].
+    """
+
+    users: UserIndex
+    bags: ExactIndex
+    item_counts: np.ndarray
+    action_counts: np.ndarray
+    allowed_items: np.ndarray
+    rare_items: np.ndarray
+
+
+def build_reference(
+    source: RecordSource | Iterable[Record],
+    config: GateConfig,
+    *,
+    vocab_size: int,
+    num_actions: int,
+    also_allowed: Iterable[int] = (),
+) -> RealReference:
+    """Returns the reference, after one pass over the real users' training records.
+
+    Args:
+        source: the records of the training part and of nothing else.
+        config: settings of the gate.
+        vocab_size: V, item ids with the specials.
+        num_actions: A.
+        also_allowed: ids without training events that draws may hold (cold items of a catalogue).
+    """
+    users, bags = UserIndex.empty(config), ExactIndex()
+    item_counts, action_counts = np.zeros(vocab_size, np.int64), np.zeros(num_actions, np.int64)
+    for batch in batched(source, _BATCH):
+        item_counts += np.bincount(_join(batch, "items"), minlength=vocab_size)
+        action_counts += np.bincount(_join(batch, "actions"), minlength=num_actions)
+        items, lengths = pad_field(batch, "items"), lengths_of(batch)
+        users.exact.add(hash_sequences(items, lengths))
+        bags.add(hash_bags(items, lengths))
+        if users.near is not None:
+            owners = np.array([record["user"] for record in batch], np.int32)
+            users.near.add(compute_signatures(items, lengths, config), owners)
+    allowed = item_counts > 0
+    allowed[list(also_allowed)] = True
+    allowed[:NUM_SPECIALS] = False
+    rare = find_rare_items(item_counts, allowed, config.rare_item_share)
+    return RealReference(users, bags, item_counts, action_counts, allowed, rare)
+
+
+def compute_signatures(items: np.ndarray, lengths: np.ndarray, config: GateConfig) -> np.ndarray:
+    """Returns uint32 [B, H], MinHash values with the gate's settings."""
+    return minhash.compute_minhashes(
+        items, lengths, num_hashes=config.num_hashes, shingle_len=config.shingle_len
+    )
+
+
+def _join(batch: list[Record], name: str) -> np.ndarray:
+    return np.concatenate([np.asarray(record[name], np.int64) for record in batch])

@@ -1,0 +1,36 @@
+"""All strategies by name. To add one: a file in `generate` or `edit`, and a line here."""
+
+from recjax.expansion.edit import SlidingWindow, SubsetSplit
+from recjax.expansion.generate import HmmContinue, HmmUsers, Repeat, TrueProcess
+from recjax.expansion.strategy import Strategy
+
+# the order is the number in a record's `source` (1 + place): append, never insert
+STRATEGIES: dict[str, Strategy] = {
+    "hmm_users": HmmUsers(),
+    "hmm_continue": HmmContinue(),
+    "true_process": TrueProcess(),
+    "repeat": Repeat(),
+    "sliding_window": SlidingWindow(),
+    "subset_split": SubsetSplit(),
+}
+
+
+def get_strategy(name: str) -> Strategy:
+    """Returns the strategy of that name.
+
+    Raises:
+        ValueError: if there is none; names those that exist.
+    """
+    if name not in STRATEGIES:
+        raise ValueError(f"unknown strategy {name!r}; known are {', '.join(STRATEGIES)}")
+    return STRATEGIES[name]
+
+
+def get_source_index(name: str) -> int:
+    """Returns the number that marks records of this strategy, 1 or more (0 = real).
+
+    Raises:
+        ValueError: if there is no such strategy.
+    """
+    get_strategy(name)
+    return 1 + list(STRATEGIES).index(name)
