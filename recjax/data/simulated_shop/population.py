@@ -20,9 +20,9 @@ from recjax.data.simulated_shop.world import STYLE_DIM, World
 NUM_PREFERRED = 4  # leaf categories a user comes back to
 PREFERRED_SHARES = np.array([0.45, 0.27, 0.18, 0.10])
 MAX_EVENTS = 600  # of one user
-_MEDIAN_EVENTS = 8.0  # per 60 days of membership
+_MEDIAN_EVENTS = 8.5  # per 60 days of membership
 _LATE_SHARE = 0.3  # users who register while the log runs
-_CHURN_SHARE = 0.2  # users who leave before its end
+_CHURN_SHARE = 0.15  # users who leave before its end
 _AGE_BUDGET = np.array([-0.45, -0.1, 0.15, 0.25, 0.0])
 
 (

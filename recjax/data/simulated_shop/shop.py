@@ -5,7 +5,7 @@ by the prepare stage, the data set builder, the evaluation (oracle) and the ceil
 expansion.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -197,7 +197,7 @@ class SimulatedShop:
             ValueError: if there is no such impression.
         """
         numbers, times = self._queries(user_ids, timestamps)
-        items = np.array([int(name[1:]) for name in item_ids], np.int64)
+        items = _numbers(item_ids, tables.item_name, self.config.num_items, "item")
         result = np.zeros(len(numbers), np.float32)
         for users, query, rows in self._blocks_of(numbers):
             block = draw_block(self.world, users)
@@ -263,10 +263,7 @@ class SimulatedShop:
     def _queries(
         self, user_ids: Sequence[str], timestamps: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        numbers = np.array([int(name[1:]) for name in user_ids], np.int64)
-        for name, number in zip(user_ids, numbers.tolist(), strict=True):
-            if number >= self.config.num_users or name != tables.user_name(number):
-                raise ValueError(f"the simulated shop has no user {name!r}")
+        numbers = _numbers(user_ids, tables.user_name, self.config.num_users, "user")
         return numbers, np.asarray(timestamps, np.int64)
 
     def _blocks_of(
@@ -277,6 +274,17 @@ class SimulatedShop:
         for begin in range(0, len(users), _BLOCK_USERS):
             query = np.flatnonzero((row >= begin) & (row < begin + _BLOCK_USERS))
             yield users[begin : begin + _BLOCK_USERS], query, row[query] - begin
+
+
+def _numbers(
+    names: Sequence[str], write: Callable[[int], str], count: int, what: str
+) -> np.ndarray:
+    """Reads the numbers back from names, int64 [n]."""
+    numbers = [int(name[1:]) if name[1:].isdecimal() else count for name in names]
+    for name, number in zip(names, numbers, strict=True):
+        if number >= count or name != write(number):
+            raise ValueError(f"the simulated shop has no {what} {name!r}")
+    return np.array(numbers, np.int64)
 
 
 def _refuse(

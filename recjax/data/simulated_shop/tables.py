@@ -38,7 +38,16 @@ USER_SCHEMA = pa.schema(
 
 def item_names(world: World) -> np.ndarray:
     """Names all items in catalogue order: object [V] of "i000000"."""
-    return np.array([f"i{item:06d}" for item in range(world.config.num_items)], object)
+    return np.array([item_name(item) for item in range(world.config.num_items)], object)
+
+
+def item_name(item: int) -> str:
+    """Names an item by its place in the catalogue.
+
+    >>> item_name(12)
+    'i000012'
+    """
+    return f"i{item:06d}"
 
 
 def user_name(user: int) -> str:
