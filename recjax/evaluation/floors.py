@@ -110,15 +110,15 @@ class CountingFloor(Floor):
     """
 
     def __init__(self, counts: LogCounts, settings: CountingSettings) -> None:
-        self.decay, self.history = settings.decay, settings.history
+        self.chosen = settings
         base = POPULARITY_WEIGHT * popularity_share(counts.popularity)
         super().__init__(counting_kernel(counts, settings), base, dataclasses.asdict(settings))
 
     def history_weights(self, histories: Sequence[np.ndarray]) -> sp.csr_array:
         """Returns CSR [B, V] of decay^age over the last items; repeats add up."""
-        recent = [np.asarray(history)[-self.history :][::-1] for history in histories]
+        recent = [np.asarray(history)[-self.chosen.history :][::-1] for history in histories]
         ages = [np.flatnonzero(items >= NUM_SPECIALS) for items in recent]
-        weights = self.decay ** np.concatenate([np.zeros(0), *ages])
+        weights = self.chosen.decay ** np.concatenate([np.zeros(0), *ages])
         shape = (len(histories), len(self.base))
         return sp.csr_array((weights, flatten_histories(recent)), shape=shape)
 

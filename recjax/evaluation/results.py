@@ -199,7 +199,7 @@ def _task(
         rows = np.flatnonzero(mask)
         if len(rows) < max(config.min_slice_targets, 1):
             too_few = {"too_few": True, "n": len(rows)}
-            of_arms, of_pairs = dict.fromkeys(arms), {}
+            of_arms, of_pairs = {}, {}
         else:
             of_units = None if units is None else units[rows]
             of_arms, of_pairs = _summarise(values_of(rows), pairs, config, of_units)
