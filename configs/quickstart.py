@@ -16,11 +16,11 @@ def get_config() -> ConfigDict:
     config = default.get_config()
     config.name = "quickstart"
     config.data.source = "simulated_shop"
-    config.data.default_action = "view"
+    config.prepare.target_actions = ("view",)  # the other actions follow up on a viewed item
     config.expansion.arms = ConfigDict(
         {
             "expanded": ConfigDict({"hmm_users": 0.5, "hmm_continue": 0.5}),
-            "true_process": ConfigDict({"true_process": 1.0}),  # the ceiling of expansion
+            "ceiling": ConfigDict({"true_process": 1.0}),  # what a perfect generator would give
         }
     )
     config.expansion.ratio = 2.0

@@ -5,30 +5,32 @@ have the same model, steps, batches and selection; all seeds of an arm train tog
 member axis. The stages pretrain, finetune, evaluate and recommend read their arms from here.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import grain
 import jax
-import jax.numpy as jnp
 import numpy as np
+from ml_collections import ConfigDict
 
 from recjax.context import Context
-from recjax.data import examples, items, loading
+from recjax.data import loading
+from recjax.data.items import ItemTable, read_items
+from recjax.data.record_sources import CachedSource, LimitedSource, Source, open_examples
 from recjax.errors import UserError
-from recjax.metrics import ndcg_at, ranks_and_top_items
+from recjax.judging import Batch, ClickScorer, Ranker, auc_validator, ndcg_validator
 from recjax.models import EncoderConfig
 from recjax.optim import OptimizerConfig, make_optimizer
 from recjax.step import Task
-from recjax.tasks import Click, MaskedItem, NextItem
-from recjax.train import LoopConfig, Training, load_best, with_rows
+from recjax.tasks import Click, MaskedItem, NextItem, transfer
+from recjax.train import LoopConfig, Training, load_best
 
 Tree = Any
-Batch = Mapping[str, np.ndarray]
 
 REAL = "real"
-CACHE_BYTES = 1 << 30  # decoded examples kept in memory per source list
+_CACHE_BYTES = 1 << 30  # decoded examples kept in memory, per source
 
 
 @dataclass(frozen=True)
@@ -37,68 +39,70 @@ class Experiment:
 
     context: Context
 
+    # ---- what there is ----
+
     @property
     def arms(self) -> tuple[str, ...]:
         """Arm names, the real-only arm first."""
         return (REAL, *self.context.config.expansion.arms)
 
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """The fine-tuning tasks that the prepared log has examples for."""
+        names = self.context.config.finetune.tasks
+        return tuple(name for name in names if name != "click" or len(self.examples(name, "train")))
+
     @cached_property
-    def item_table(self) -> items.ItemTable:
+    def items(self) -> ItemTable:
         """Catalogue columns by item id."""
-        return items.read_items(self.context.workdir / "prepared" / "items.parquet")
+        return read_items(self.context.workdir / "prepared" / "items.parquet")
 
     @cached_property
     def encoder(self) -> EncoderConfig:
         """The encoder that every arm and task shares."""
-        config, table = self.context.config, self.item_table
-        return EncoderConfig(
-            **{**config.model, "inputs": tuple(config.model.inputs)},
-            vocab_size=table.vocab_size,
-            num_actions=len(config.data.actions),
-            num_gap_bins=config.prepare.num_gap_bins,
-            num_categories=int(table.category_id.max(initial=0)) + 1,
-        )
+        config = self.context.config
+        try:
+            return EncoderConfig(
+                vocab_size=self.items.vocab_size,
+                num_actions=len(config.data.actions),
+                num_gap_bins=config.prepare.num_gap_bins,
+                num_categories=int(self.items.category_id.max(initial=0)) + 1,
+                **config.model,
+            )
+        except ValueError as error:
+            raise UserError(f"config.model: {error}") from error
 
     @cached_property
     def constants(self) -> dict[str, np.ndarray]:
         """Arrays by item id that the model looks up, arguments of every step."""
-        return {"item_category": self.item_table.category_id.astype(np.int32)}
+        return {"item_category": self.items.category_id.astype(np.int32)}
 
-    def examples(self, name: str, split: str) -> examples.Source:
-        """Opens prepared examples, cached in memory up to a bound."""
-        source = examples.open_examples(self.context.workdir / "prepared" / "examples", name, split)
-        return examples.CachedSource(source, CACHE_BYTES)
+    @cached_property
+    def _opened(self) -> dict[tuple[str, str], Source]:
+        return {}
 
-    def has_examples(self, name: str, split: str) -> bool:
-        """Returns whether prepare wrote at least one such example."""
-        return (
-            examples.count_examples(self.context.workdir / "prepared" / "examples", name, split) > 0
-        )
+    def examples(self, name: str, split: str) -> Source:
+        """Opens prepared examples, decoded ones kept in memory up to a bound."""
+        key = (name, split)
+        if key not in self._opened:
+            folder = self.context.workdir / "prepared" / "examples"
+            self._opened[key] = CachedSource(open_examples(folder, name, split), _CACHE_BYTES)
+        return self._opened[key]
 
-    def training_sources(self, arm: str, stage: str) -> list[examples.Source]:
-        """Returns one source per member: real users, and the member's synthetic ones."""
-        real = self.examples("sequences", "train")
-        use_in = self.context.config.expansion.use_in
-        if arm == REAL or use_in not in (stage, "both"):
-            return [real] * len(self.context.seeds)
-        return [
-            examples.concatenate([real, self.synthetic(arm, seed)]) for seed in self.context.seeds
-        ]
-
-    def synthetic(self, arm: str, seed: int) -> examples.Source:
+    def synthetic(self, arm: str, seed: int) -> Source:
         """Opens the draws of one arm and seed."""
         folder = self.context.workdir / "expansion" / arm / f"seed_{seed}"
-        return examples.CachedSource(
-            examples.open_examples(folder, "sequences", "train"), CACHE_BYTES
-        )
+        return CachedSource(open_examples(folder, "sequences", "train"), _CACHE_BYTES)
 
     # ---- tasks ----
 
-    def pretrain_task(self) -> Task:
-        """Returns the pretraining task by name."""
+    def pretrain_task(self) -> MaskedItem | NextItem:
+        """Returns the pretraining task."""
         config = self.context.config.pretrain
         if config.objective == "masked_item":
-            return MaskedItem(self.encoder, config.mask_rate, config.loss_chunk)
+            return MaskedItem(
+                self.encoder, mask_rate=config.mask_rate, loss_chunk=config.loss_chunk
+            )
         if config.objective == "next_item":
             return NextItem(self.encoder, causal=True, loss_chunk=config.loss_chunk)
         raise UserError(
@@ -106,186 +110,192 @@ class Experiment:
             "known: masked_item, next_item"
         )
 
-    def finetune_task(self, name: str) -> Task:
+    def next_item_task(self) -> NextItem:
+        """Returns the next-item task."""
+        settings = self.context.config.finetune.next_item
+        return NextItem(self.encoder, causal=settings.causal, loss_chunk=settings.loss_chunk)
+
+    def click_task(self) -> Click:
+        """Returns the click task; it reads the history the way the encoder was pretrained."""
+        config = self.context.config
+        return Click(
+            self.encoder,
+            hidden_dims=tuple(config.finetune.click.hidden_dims),
+            causal=config.pretrain.objective == "next_item",
+        )
+
+    def finetune_task(self, name: str) -> NextItem | Click:
         """Returns a fine-tuning task by name."""
-        config = self.context.config.finetune
-        if name == "next_item":
-            settings = config.next_item
-            return NextItem(self.encoder, causal=settings.causal, loss_chunk=settings.loss_chunk)
-        if name == "click":
-            return Click(self.encoder, hidden_dims=tuple(config.click.hidden_dims))
-        raise UserError(f"config.finetune.tasks: unknown task {name!r}; known: next_item, click")
+        makers = {"next_item": self.next_item_task, "click": self.click_task}
+        if name not in makers:
+            raise UserError(f"config.finetune.tasks: unknown {name!r}; known: {', '.join(makers)}")
+        return makers[name]()
 
-    # ---- judging ----
+    # ---- judges ----
 
-    def rank_function(self, task: NextItem | MaskedItem, top_n: int) -> Callable[..., Any]:
-        """Compiles (params [M, ...], batch [B, ...], constants) -> ranks [M, B], tops [M, B, n]."""
-        evaluate = self.context.config.evaluate
-
-        def ranks(params: Tree, batch: Tree, constants: Tree) -> tuple[jax.Array, ...]:
-            def member(params: Tree) -> tuple[jax.Array, ...]:
-                queries = task.queries(params, batch, constants)
-                table, bias = task.item_table(params)
-                return ranks_and_top_items(
-                    queries, table, bias, batch["target"], batch["history"],
-                    item_chunk=evaluate.item_chunk, top_n=top_n,
-                    mask_history=evaluate.mask_history,
-                )  # fmt: skip
-
-            return jax.lax.map(member, params)
-
-        return self.context.engine.compile_rows(ranks)
-
-    def rank_batches(self, split: str, limit: int) -> list[Batch]:
-        """Returns the evaluation batches of a split, at most about `limit` examples (0 = all)."""
-        source = examples.subset(self.examples("next_item", split), limit)
-        return list(self.iterate_rank_batches(source))
-
-    def iterate_rank_batches(self, source: examples.Source) -> Any:
-        """Yields evaluation batches of any source of next_item examples."""
-        config = self.context.config
-        self.context.engine.check_rows(config.evaluate.batch_size)
-        return loading.evaluation_batches(
-            source, config.evaluate.batch_size, config.model.max_len, config.prepare.num_gap_bins
+    def ranker(self, task: NextItem, top_n: int) -> Ranker:
+        """Returns the full-catalogue ranker under the config's protocol."""
+        config = self.context.config.evaluate
+        return Ranker(
+            task,
+            self.context.engine,
+            self.constants,
+            item_chunk=config.item_chunk,
+            top_n=top_n,
+            mask_history=config.mask_history,
         )
 
-    def next_item_validator(self, task: NextItem | MaskedItem) -> Callable[[Tree], np.ndarray]:
-        """Returns params -> NDCG@10 [M] over (a subset of) the validation users."""
-        engine = self.context.engine
-        function = self.rank_function(task, top_n=1)
-        constants = engine.replicate(self.constants)
-        batches = self.rank_batches("valid", self.context.config.evaluate.max_valid_users)
-        on_device = [(engine.put_batch(batch), batch["row_mask"]) for batch in batches]
+    def click_scorer(self) -> ClickScorer:
+        """Returns the scorer of shown items."""
+        return ClickScorer(self.click_task(), self.context.engine, self.constants)
 
-        def validate(params: Tree) -> np.ndarray:
-            ranks = [
-                np.asarray(function(params, batch, constants)[0])[:, mask]
-                for batch, mask in on_device
-            ]
-            return np.asarray(jnp.mean(ndcg_at(np.concatenate(ranks, axis=1), 10), axis=1))
+    def rank_batches(self, source: Source) -> list[Batch]:
+        """Returns the evaluation batches of next_item examples, each exactly once."""
+        return list(loading.evaluation_batches(source, **self._evaluation_shape()))
 
-        return validate
+    def click_batches(self, source: Source) -> list[Batch]:
+        """Returns the batches of click examples, each exactly once."""
+        return list(loading.click_batches(source, **self._evaluation_shape()))
 
-    def score_function(self, task: Click) -> Callable[..., Any]:
-        """Compiles (params [M, ...], batch [B, ...], constants) -> click logits [M, B]."""
-
-        def scores(params: Tree, batch: Tree, constants: Tree) -> jax.Array:
-            return jax.lax.map(lambda member: task.scores(member, batch, constants), params)
-
-        return self.context.engine.compile_rows(scores)
-
-    def click_batches(self, split: str, limit: int) -> list[Batch]:
-        """Returns click batches of a split, every example exactly once."""
-        config = self.context.config
-        self.context.engine.check_rows(config.evaluate.batch_size)
-        source = examples.subset(self.examples("click", split), limit)
-        return list(
-            loading.click_batches(
-                source,
-                config.evaluate.batch_size,
-                config.model.max_len,
-                config.prepare.num_gap_bins,
-            )
+    def validation(self, name: str) -> Source:
+        """Returns the validation examples that training looks at: all, or a fixed subset."""
+        return LimitedSource(
+            self.examples(name, "valid"), self.context.config.evaluate.max_valid_users
         )
-
-    def click_validator(self, task: Click) -> Callable[[Tree], np.ndarray]:
-        """Returns params -> AUC [M] on (a subset of) the validation impressions."""
-        from recjax.evaluation.calibration import auc
-
-        engine = self.context.engine
-        function = self.score_function(task)
-        constants = engine.replicate(self.constants)
-        batches = self.click_batches("valid", self.context.config.evaluate.max_valid_users)
-        on_device = [(engine.put_batch(batch), batch["row_mask"]) for batch in batches]
-        labels = np.concatenate([batch["label"][batch["row_mask"]] for batch in batches])
-
-        def validate(params: Tree) -> np.ndarray:
-            logits = [
-                np.asarray(function(params, batch, constants))[:, mask] for batch, mask in on_device
-            ]
-            return np.array([auc(row, labels) for row in np.concatenate(logits, axis=1)])
-
-        return validate
 
     # ---- trainings ----
 
     def pretraining(self, arm: str) -> Training:
-        """Returns the pretraining of one arm."""
-        task = self.pretrain_task()
+        """Returns the pretraining of one arm, judged by the next item of validation users."""
+        task, settings = self.pretrain_task(), self.context.config.pretrain
+        causal = settings.objective == "next_item"
+        judged = NextItem(self.encoder, causal=causal, loss_chunk=settings.loss_chunk)
         return self._training(
             label=f"pretrain/{arm}",
             task=task,
-            settings=self.context.config.pretrain,
-            batches=self._sequence_batches(arm, "pretrain"),
+            settings=settings,
+            batches=self._sequence_batches(arm, "pretrain", settings),
             start=None,
-            evaluate=self.next_item_validator(task),
+            evaluate=self._next_item_validator(judged),
             metric_name="ndcg_at_10",
         )
 
     def finetuning(self, name: str, arm: str) -> Training:
         """Returns the fine-tuning of one task and arm, started from the arm's pretraining."""
         task, settings = self.finetune_task(name), self.context.config.finetune[name]
-        ranked = isinstance(task, NextItem)
+        if isinstance(task, NextItem):
+            batches = self._sequence_batches(arm, "finetune", settings)
+            evaluate, metric = self._next_item_validator(task), "ndcg_at_10"
+        else:
+            batches = self._click_train_batches(settings)
+            evaluate = auc_validator(
+                self.click_scorer(), self.click_batches(self.validation("click"))
+            )
+            metric = "auc"
         return self._training(
             label=f"finetune/{name}/{arm}",
             task=task,
             settings=settings,
-            batches=self._sequence_batches(arm, "finetune", settings)
-            if ranked
-            else self._click_batches(settings),
+            batches=batches,
             start=self._pretrained(arm),
-            evaluate=self.next_item_validator(task) if ranked else self.click_validator(task),
-            metric_name="ndcg_at_10" if ranked else "auc",
+            evaluate=evaluate,
+            metric_name=metric,
         )
-
-    def best_params(self, name: str, arm: str) -> Tree:
-        """Loads the best parameters of a finished fine-tuning, leaves [M, ...]."""
-        return load_best(
-            self.context.workdir / "finetune" / name / arm,
-            self._abstract_params(self.finetune_task(name), self._init_batch(name)),
-        )
-
-    def _pretrained(self, arm: str) -> Tree | None:
-        config = self.context.config
-        if not config.pretrain.num_steps:
-            return None
-        folder = self.context.workdir / "pretrain" / self.pretrain_arm(arm)
-        like = self._abstract_params(self.pretrain_task(), self._init_batch("next_item"))
-        return load_best(folder, like)
 
     def pretrain_arm(self, arm: str) -> str:
         """Returns whose pretraining an arm starts from: its own if draws enter there."""
         return REAL if self.context.config.expansion.use_in == "finetune" else arm
+
+    def best_params(self, name: str, arm: str) -> Tree:
+        """Loads the best parameters of a finished fine-tuning, leaves [M, ...]."""
+        folder = self.context.workdir / "finetune" / name / arm
+        return load_best(folder, self._abstract_params(self.finetune_task(name)))
+
+    # ---- parts of a training ----
+
+    def _pretrained(self, arm: str) -> Tree | None:
+        if not self.context.config.pretrain.num_steps:
+            return None
+        folder = self.context.workdir / "pretrain" / self.pretrain_arm(arm)
+        return load_best(folder, self._abstract_params(self.pretrain_task()))
+
+    def _abstract_params(self, task: Task) -> Tree:
+        members = len(self.context.seeds)
+        tree = jax.eval_shape(lambda: task.init(jax.random.key(0), {}))
+        return self.context.engine.abstract(
+            jax.tree.map(lambda x: jax.ShapeDtypeStruct((members, *x.shape), x.dtype), tree)
+        )
+
+    def _next_item_validator(self, task: NextItem) -> Callable[[Tree], np.ndarray]:
+        batches = self.rank_batches(self.validation("next_item"))
+        return ndcg_validator(self.ranker(task, top_n=1), batches)
+
+    def _training_sources(self, arm: str, stage: str) -> list[list[Source]]:
+        """Real users, and the member's own draws where the config lets them in."""
+        real = self.examples("sequences", "train")
+        if arm == REAL or self.context.config.expansion.use_in not in (stage, "both"):
+            return [[real] for _ in self.context.seeds]
+        return [[real, self.synthetic(arm, seed)] for seed in self.context.seeds]
+
+    def _sequence_batches(self, arm: str, stage: str, settings: ConfigDict) -> grain.IterDataset:
+        return loading.TrainBatches(
+            self._training_sources(arm, stage), pack=settings.pack, **self._train_shape(settings)
+        )
+
+    def _click_train_batches(self, settings: ConfigDict) -> grain.IterDataset:
+        sources = [[self.examples("click", "train")] for _ in self.context.seeds]
+        return loading.ClickTrainBatches(sources, **self._train_shape(settings))
+
+    def _train_shape(self, settings: ConfigDict) -> dict[str, Any]:
+        config = self.context.config
+        self._check_rows(settings.batch_size)
+        return {
+            "batch_size": settings.batch_size,
+            "max_len": config.model.max_len,
+            "num_gap_bins": config.prepare.num_gap_bins,
+            "seeds": self.context.seeds,
+        }
+
+    def _evaluation_shape(self) -> dict[str, int]:
+        config = self.context.config
+        self._check_rows(config.evaluate.batch_size)
+        return {
+            "batch_size": config.evaluate.batch_size,
+            "max_len": config.model.max_len,
+            "num_gap_bins": config.prepare.num_gap_bins,
+        }
+
+    def _check_rows(self, batch_size: int) -> None:
+        try:
+            self.context.engine.check_rows(batch_size)
+        except ValueError as error:
+            raise UserError(str(error)) from error
 
     def _training(
         self,
         *,
         label: str,
         task: Task,
-        settings: Any,
-        batches: Any,
+        settings: ConfigDict,
+        batches: grain.IterDataset,
         start: Tree | None,
         evaluate: Callable[[Tree], np.ndarray],
         metric_name: str,
     ) -> Training:
         config = self.context.config
-        first = {name: value[0] for name, value in with_rows(next(iter(batches))).items()}
+        optimizer = {name: settings[name] for name in OptimizerConfig.__dataclass_fields__}
 
         def init_params(seeds: jax.Array) -> Tree:
-            fresh = jax.vmap(lambda seed: task.init(jax.random.key(seed), first))(seeds)
-            return fresh if start is None else task.transfer(start, fresh)
+            return jax.vmap(lambda seed: task.init(jax.random.key(seed), {}))(seeds)
 
         return Training(
             label=label,
             folder=self.context.workdir / label,
             task=task,
-            optimizer=make_optimizer(
-                OptimizerConfig(
-                    **{name: settings[name] for name in OptimizerConfig.__dataclass_fields__}
-                )
-            ),
+            optimizer=make_optimizer(OptimizerConfig(**optimizer)),
             init_params=init_params,
-            batches=iter(batches),
+            start=lambda fresh: fresh if start is None else transfer(start, fresh),
+            batches=iter(loading.prefetch(batches, config.parallel.prefetch_batches)),
             constants=self.constants,
             evaluate=evaluate,
             metric_name=metric_name,

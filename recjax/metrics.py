@@ -2,8 +2,8 @@
 
 Ranking over the whole catalogue runs chunk by chunk, so that no [B, V] array exists. Ties get half
 rank: a constant model scores like a random one, never like a perfect one. What depends on users,
-slices or confidence lives in `recjax.evaluation`. Functions of ranks and of labels take numpy arrays
-(and then return numpy) as well as jax arrays.
+slices or confidence lives in `recjax.evaluation`. Functions of ranks and of labels take numpy
+arrays (and then return numpy) as well as jax arrays.
 """
 
 from typing import Any

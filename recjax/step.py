@@ -63,7 +63,7 @@ class TrainState:
 
 
 def create_state(
-    params: Tree, optimizer: optax.GradientTransformation, seeds: jax.Array
+    params: Tree, seeds: jax.Array, *, optimizer: optax.GradientTransformation
 ) -> TrainState:
     """Returns the state before the first step; params is a tree of [M, ...], seeds uint32 [M]."""
     members = seeds.shape[0]

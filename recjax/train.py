@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -62,7 +63,8 @@ class Training:
     folder: Path
     task: Task
     optimizer: optax.GradientTransformation
-    init_params: Callable[[jax.Array], Tree]  # uint32 [M] seeds -> tree of [M, ...]
+    init_params: Callable[[jax.Array], Tree]  # uint32 [M] seeds -> tree of [M, ...], traced
+    start: Callable[[Tree], Tree]  # fresh parameters -> those to start from
     batches: BatchIterator
     constants: Mapping[str, np.ndarray]
     evaluate: Callable[[Tree], np.ndarray]  # tree of [M, ...] -> float32 [M], higher is better
@@ -92,9 +94,8 @@ def _train(training: Training, engine: Engine, progress: Progress, closing: Exit
     checkpoints = Checkpoints(training.folder / "checkpoints", loop.keep_last)
     closing.callback(checkpoints.close)
     seeds = jnp.asarray(training.seeds, jnp.uint32)
-    state = engine.create(
-        lambda: create_state(training.init_params(seeds), training.optimizer, seeds)
-    )
+    params = training.start(engine.create(training.init_params, seeds))
+    state = engine.create(partial(create_state, optimizer=training.optimizer), params, seeds)
     clock: dict[str, Any] = {"elapsed_seconds": 0.0, "finished": False}
     restored = checkpoints.restore(best=abstract(state.best_params), state=abstract(_rest(state)))
     if restored is not None:

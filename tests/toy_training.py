@@ -64,6 +64,7 @@ def make_training(folder, *, num_steps=40, batches=None, evaluate=None, patience
         init_params=jax.vmap(
             lambda seed: ToyTask().init(jax.random.key(seed), {"x": jnp.zeros((1, 3))})
         ),
+        start=lambda fresh: fresh,
         batches=batches or ToyBatches(),
         constants={},
         evaluate=evaluate

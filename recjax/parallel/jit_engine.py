@@ -23,6 +23,13 @@ class JitEngine:
         """Puts a tree whole on every device."""
         return jax.device_put(tree, replicated(self.mesh))
 
+    def abstract(self, tree: Tree) -> Tree:
+        """Returns shapes with the placement that `replicate` gives."""
+        whole = replicated(self.mesh)
+        return jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=whole), tree
+        )
+
     def put_member_batch(self, batch: Batch) -> dict[str, jax.Array]:
         """Puts a training batch [M, B, ...] on the devices."""
         return put(batch, member_rows(self.mesh))
@@ -35,9 +42,9 @@ class JitEngine:
         """Raises ValueError when a batch does not divide over the devices."""
         check_rows(batch_size, self.mesh)
 
-    def create(self, init: Callable[[], Tree]) -> Tree:
+    def create(self, init: Callable[..., Tree], *args: Tree) -> Tree:
         """Runs an initialiser compiled, its result placed from the start."""
-        return jax.jit(init, out_shardings=replicated(self.mesh))()
+        return jax.jit(init, out_shardings=replicated(self.mesh))(*args)
 
     def compile_step(self, step: Callable[..., tuple[Tree, Tree]]) -> Callable[..., Any]:
         """Compiles step(state, batch, constants) -> (state, metrics); the state is donated."""

@@ -33,6 +33,13 @@ class PmapEngine:
         """Puts a tree on the default device; pmap broadcasts it."""
         return jax.device_put(tree)
 
+    def abstract(self, tree: Tree) -> Tree:
+        """Returns shapes with the placement that `replicate` gives."""
+        device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+        return jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), tree
+        )
+
     def put_member_batch(self, batch: Batch) -> dict[str, jax.Array]:
         """Keeps a training batch [M, B, ...] on the host's default device."""
         return {name: jnp.asarray(value) for name, value in batch.items()}
@@ -45,9 +52,9 @@ class PmapEngine:
         """Raises ValueError when a batch does not divide over the devices."""
         check_rows(batch_size, self.mesh)
 
-    def create(self, init: Callable[[], Tree]) -> Tree:
+    def create(self, init: Callable[..., Tree], *args: Tree) -> Tree:
         """Runs an initialiser compiled."""
-        return jax.jit(init)()
+        return jax.jit(init)(*args)
 
     def compile_step(self, step: Callable[..., tuple[Tree, Tree]]) -> Callable[..., Any]:
         """Compiles step(state, batch, constants) -> (state, metrics)."""

@@ -1,0 +1,150 @@
+"""How trained members are judged: full-catalogue ranks and click scores, compiled once.
+
+The same functions serve early stopping (on validation) and the evaluate stage (on test). Every
+example is judged exactly once; padding rows are dropped on the host.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+
+from recjax.metrics import auc, ndcg_at, ranks_and_top_items
+from recjax.parallel import Engine
+from recjax.tasks import Click, NextItem
+
+Tree = Any
+Batch = Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """Ranks of the targets and the best items, members first.
+
+    Attributes:
+        ranks: float32 [M, N], 0-based, ties at half.
+        top_items: int32 [M, N, n].
+        top_scores: float32 [M, N, n].
+    """
+
+    ranks: np.ndarray
+    top_items: np.ndarray
+    top_scores: np.ndarray
+
+
+@dataclass(frozen=True)
+class Ranker:
+    """Ranks the whole catalogue for the histories of a batch.
+
+    Attributes:
+        task: gives queries and the item table.
+        engine: where it runs.
+        constants: arrays by item id that the model looks up.
+        item_chunk: catalogue items scored at once.
+        top_n: length of the lists.
+        mask_history: whether the own history is taken out.
+    """
+
+    task: NextItem
+    engine: Engine
+    constants: Mapping[str, np.ndarray]
+    item_chunk: int
+    top_n: int
+    mask_history: bool
+
+    def __post_init__(self) -> None:
+        """Compiles lazily; one trace per history width."""
+        constants = self.engine.replicate(dict(self.constants))
+        object.__setattr__(self, "_run", self.engine.compile_rows(self._rank))
+        object.__setattr__(self, "_run_scores", self.engine.compile_rows(self._scores))
+        object.__setattr__(self, "_constants", constants)
+
+    def __call__(self, params: Tree, batches: Iterable[Batch]) -> Ranked:
+        """Ranks every example of the batches; params leaves are [M, ...]."""
+        parts = list(self.stream(params, batches))
+        return Ranked(*(np.concatenate(arrays, axis=1) for arrays in zip(*parts, strict=True)))
+
+    def stream(self, params: Tree, batches: Iterable[Batch]) -> Iterator[tuple[np.ndarray, ...]]:
+        """Yields (ranks [M, B], top items [M, B, n], top scores) per batch, padding dropped."""
+        for batch in batches:
+            mask = np.asarray(batch["row_mask"])
+            rows = self.engine.put_batch(batch)
+            out = self._run(params, rows, self._constants)  # type: ignore[attr-defined]
+            yield tuple(np.asarray(array)[:, mask] for array in out)
+
+    def scores(self, params: Tree, batch: Batch) -> np.ndarray:
+        """Returns scores float32 [M, B, V] of one batch; for candidate lists of few users."""
+        rows = self.engine.put_batch(batch)
+        return np.asarray(self._run_scores(params, rows, self._constants))  # type: ignore[attr-defined]
+
+    def _rank(self, params: Tree, batch: Tree, constants: Tree) -> tuple[jax.Array, ...]:
+        def member(params: Tree) -> tuple[jax.Array, ...]:
+            table, bias = self.task.item_table(params)
+            return ranks_and_top_items(
+                self.task.queries(params, batch, constants),
+                table,
+                bias,
+                batch["target"],
+                batch["history"],
+                item_chunk=self.item_chunk,
+                top_n=self.top_n,
+                mask_history=self.mask_history,
+            )
+
+        return jax.lax.map(member, params)
+
+    def _scores(self, params: Tree, batch: Tree, constants: Tree) -> jax.Array:
+        def member(params: Tree) -> jax.Array:
+            table, bias = self.task.item_table(params)
+            scores = self.task.queries(params, batch, constants) @ table.T
+            return scores if bias is None else scores + bias[None]
+
+        return jax.lax.map(member, params)
+
+
+@dataclass(frozen=True)
+class ClickScorer:
+    """Scores shown items; attributes as `Ranker`."""
+
+    task: Click
+    engine: Engine
+    constants: Mapping[str, np.ndarray]
+
+    def __post_init__(self) -> None:
+        """Compiles lazily."""
+        constants = self.engine.replicate(dict(self.constants))
+        object.__setattr__(self, "_run", self.engine.compile_rows(self._score))
+        object.__setattr__(self, "_constants", constants)
+
+    def __call__(self, params: Tree, batches: Iterable[Batch]) -> np.ndarray:
+        """Returns logits float32 [M, N] of every example; params leaves are [M, ...]."""
+        logits = []
+        for batch in batches:
+            rows = self.engine.put_batch(batch)
+            out = self._run(params, rows, self._constants)  # type: ignore[attr-defined]
+            logits.append(np.asarray(out)[:, np.asarray(batch["row_mask"])])
+        return np.concatenate(logits, axis=1)
+
+    def _score(self, params: Tree, batch: Tree, constants: Tree) -> jax.Array:
+        return jax.lax.map(lambda member: self.task.scores(member, batch, constants), params)
+
+
+def ndcg_validator(ranker: Ranker, batches: list[Batch]) -> Callable[[Tree], np.ndarray]:
+    """Returns params -> mean NDCG@10 [M] over the batches."""
+
+    def validate(params: Tree) -> np.ndarray:
+        return np.asarray(ndcg_at(ranker(params, batches).ranks, 10)).mean(axis=1)
+
+    return validate
+
+
+def auc_validator(scorer: ClickScorer, batches: list[Batch]) -> Callable[[Tree], np.ndarray]:
+    """Returns params -> AUC [M] over the batches."""
+    labels = np.concatenate([batch["label"][batch["row_mask"]] for batch in batches])
+
+    def validate(params: Tree) -> np.ndarray:
+        return np.array([float(auc(row, labels)) for row in scorer(params, batches)])
+
+    return validate

@@ -1,0 +1,71 @@
+"""evaluate: every arm, every floor, the same test users; writes results.json.
+
+The test part is opened here and nowhere else. Next-item ranks come from `evaluate_next_item`, click
+probabilities from `evaluate_click`; `recjax.evaluation` turns them into numbers with intervals.
+"""
+
+from typing import Any
+
+from recjax.context import Context
+from recjax.evaluation.results import StatisticsConfig, assemble_results
+from recjax.experiment import Experiment
+from recjax.stages import evaluate_click, evaluate_next_item
+from recjax.workdir import STAGES, read_json, write_json
+
+
+def run(context: Context) -> dict[str, Any]:
+    """Writes evaluation/ (ranks, curves, example users) and results.json."""
+    experiment, settings = Experiment(context), context.config.evaluate
+    statistics = StatisticsConfig(
+        cutoffs=tuple(settings.cutoffs),
+        bootstrap_samples=settings.bootstrap_samples,
+        min_slice_targets=settings.min_slice_targets,
+        seed=context.config.seed,
+    )
+    tasks = {}
+    with context.workdir.fresh_folder("evaluation") as folder:
+        if "next_item" in experiment.tasks:
+            tasks["next_item"] = evaluate_next_item.judge(experiment, statistics, folder)
+        if "click" in experiment.tasks:
+            tasks["click"] = evaluate_click.judge(experiment, statistics)
+    results = assemble_results(
+        tasks,
+        data=_data(context),
+        selection="best checkpoint of each seed by validation (next item NDCG@10, click AUC); "
+        "the counting floor's settings by validation NDCG@10; test opened once",
+        budget=_budget(context),
+        cost=stage_costs(context),
+    )
+    write_json(context.workdir / "results.json", results)
+    return {"verdict": results["verdict"]}
+
+
+def stage_costs(context: Context) -> dict[str, dict[str, Any]]:
+    """Returns {stage: {wall_seconds, peak_memory_gib}} of the stages that are done."""
+    costs = {}
+    for stage in STAGES:
+        facts = context.workdir.facts(stage)
+        if facts:
+            names = ("wall_seconds", "peak_memory_gib", "examples_per_second")
+            costs[stage] = {name: facts[name] for name in names if name in facts}
+    return costs
+
+
+def _data(context: Context) -> dict[str, Any]:
+    profile = read_json(context.workdir / "prepared" / "profile.json")
+    after = profile["after"]
+    return {
+        "source": context.config.data.source,
+        "users": after["users"],
+        "items": after["items"],
+        "events": after["events"],
+        "split": profile["split"],
+        "fingerprint": context.workdir.stage_digest("prepare"),
+    }
+
+
+def _budget(context: Context) -> dict[str, Any]:
+    config = context.config
+    steps = {"pretrain": config.pretrain.num_steps}
+    steps |= {name: config.finetune[name].num_steps for name in config.finetune.tasks}
+    return {"seeds": list(context.seeds), "steps": steps, "trials_per_arm": 1}

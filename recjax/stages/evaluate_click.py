@@ -1,0 +1,61 @@
+"""Click-through on the test impressions: probabilities of the floor, the arms and the oracle."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from scipy.special import expit
+
+from recjax.data.record_sources import Source
+from recjax.evaluation.calibration import PairFloor
+from recjax.evaluation.results import StatisticsConfig, click_task
+from recjax.experiment import Experiment
+from recjax.stages.oracle import ShopOracle
+
+_CHUNK = 1024
+
+
+def judge(experiment: Experiment, statistics: StatisticsConfig) -> dict[str, Any]:
+    """Returns the click part of results.json."""
+    context = experiment.context
+    test = experiment.examples("click", "test")
+    users, items, labels = map(np.concatenate, zip(*_columns(test), strict=True))
+    floor = PairFloor().fit(_columns(experiment.examples("click", "train")))
+    probabilities = {"floor": floor.predict(users, items)[None]}
+    scorer, batches = experiment.click_scorer(), experiment.click_batches(test)
+    for arm in experiment.arms:
+        logits = scorer(experiment.best_params("click", arm), batches)
+        probabilities[arm] = expit(logits.astype(np.float64))
+    oracle = ShopOracle.of(context)
+    if oracle is not None and oracle.has_impressions:
+        probabilities["oracle"] = np.concatenate(
+            [oracle.clicks(records) for records in _chunks(test)]
+        )[None]
+    protocol = {
+        "split": context.config.prepare.split.method,
+        "candidates": "shown items" if _has_impressions(experiment) else "events and sampled items",
+        "mask_history": False,
+        "ties": "half",
+    }
+    seen = floor.seen(users, items)
+    slices = {"pair_unseen": ~seen, "pair_seen": seen}
+    return click_task(labels, probabilities, users, slices, protocol, statistics)
+
+
+def _has_impressions(experiment: Experiment) -> bool:
+    return (experiment.context.workdir / "prepared" / "impressions.parquet").exists()
+
+
+def _chunks(source: Source) -> Iterator[list[dict[str, Any]]]:
+    for start in range(0, len(source), _CHUNK):
+        yield source.__getitems__(range(start, min(start + _CHUNK, len(source))))
+
+
+def _columns(source: Source) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Yields (users, items, labels) of click examples."""
+    for records in _chunks(source):
+        yield (
+            np.array([record["user"] for record in records]),
+            np.array([record["item"] for record in records]),
+            np.array([record["label"] for record in records]),
+        )
