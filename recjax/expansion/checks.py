@@ -71,10 +71,9 @@ def _compare_shapes(left: LogStatistics, right: LogStatistics, drawn: LogStatist
 
 def _compare_items(left: LogStatistics, right: LogStatistics, drawn: LogStatistics) -> list[Check]:
     real = left + right
-    head = fidelity.find_head(real.items)
-    popularity = [
-        fidelity.compute_head_share(log.items, head) for log in (real, drawn, left, right)
-    ]
+    bands = fidelity.find_popularity_bands(real.items)
+    head = bands == 0
+    heads = [fidelity.to_shares(log.items)[head].sum() for log in (real, drawn)]
     repeats = [fidelity.compute_repeat_rate(log) for log in (real, drawn, left, right)]
     coverage = fidelity.compute_coverage(real.items, drawn.items)
     own_coverage = fidelity.compute_coverage(right.items, left.items)
@@ -82,11 +81,11 @@ def _compare_items(left: LogStatistics, right: LogStatistics, drawn: LogStatisti
     return [
         _limit(
             "popularity",
-            abs(popularity[1] - popularity[0]),
-            abs(popularity[2] - popularity[3]),
-            (0.05, 0.15),
-            f"the most popular tenth has {popularity[1]:.1%} of the events, really "
-            f"{popularity[0]:.1%}",
+            fidelity.compute_popularity_shift(real.items, drawn.items, bands),
+            fidelity.compute_popularity_shift(left.items, right.items, bands),
+            (0.06, 0.15),
+            f"{{value:.1%}} of the events moved between head and tail; the top {head.sum()} "
+            f"items have {heads[1]:.1%}, really {heads[0]:.1%}",
         ),
         _limit(
             "coverage",

@@ -70,17 +70,30 @@ def compute_coverage(real: np.ndarray, synthetic: np.ndarray) -> float:
     return float((synthetic > 0).sum() / max(expected, 1.0))
 
 
-def compute_head_share(counts: np.ndarray, head: np.ndarray) -> float:
-    """Returns the share of events whose item is in `head`, bool [V]."""
-    return float(to_shares(counts)[head].sum())
+def find_popularity_bands(counts: np.ndarray, num_bands: int = 10) -> np.ndarray:
+    """Returns int64 [V], bands of items that hold about equally many events, the head first.
+
+    Example:
+        >>> find_popularity_bands(np.array([1, 5, 2, 0, 2]), 2).tolist()
+        [1, 0, 1, 1, 1]
+    """
+    order = np.argsort(-counts, kind="stable")
+    shares = to_shares(counts)[order]
+    before = np.cumsum(shares) - shares
+    bands = np.empty(len(counts), np.int64)
+    bands[order] = np.minimum(((before + 1e-9) * num_bands).astype(np.int64), num_bands - 1)
+    return bands
 
 
-def find_head(counts: np.ndarray, share: float = 0.1) -> np.ndarray:
-    """Returns bool [V]: the most popular `share` of the items that have events."""
-    number = max(1, int(np.ceil(share * (counts > 0).sum())))
-    head = np.zeros(len(counts), bool)
-    head[np.argsort(-counts, kind="stable")[:number]] = True
-    return head & (counts > 0)
+def compute_popularity_shift(left: np.ndarray, right: np.ndarray, bands: np.ndarray) -> float:
+    """Returns the total variation between two logs' events over bands of popularity, in [0, 1].
+
+    Args:
+        left: int64 [V], events of each item.
+        right: int64 [V].
+        bands: int64 [V], see `find_popularity_bands`.
+    """
+    return compute_total_variation(np.bincount(bands, left), np.bincount(bands, right))
 
 
 def compute_repeat_rate(statistics: LogStatistics) -> float:

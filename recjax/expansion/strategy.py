@@ -8,14 +8,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
+from recjax.expansion.gate.hashing import mix
 from recjax.expansion.records import Record, RecordSource
 
 if TYPE_CHECKING:
     from recjax.expansion.generate.generator import GeneratorState
 
+_STRIDE = np.uint64(0xD1B54A32D192ED03)  # odd, so that the numbers of a row never meet
 # fresh_users(seed, first, n) -> records of new users first..first + n - 1 of the true process
 FreshUsersFn = Callable[[int, int, int], Sequence[Record]]
 
@@ -67,21 +68,21 @@ class Strategy(Protocol):
 def draw_uniforms(key: jax.Array, first_row: int, n: int, width: int) -> np.ndarray:
     """Returns float64 [n, width] in [0, 1); row i depends on (key, first_row + i) alone.
 
+    On the host, by counting and mixing: nothing to compile, and 53 bits where clocks need them.
+
     Args:
         key: PRNG key.
-        first_row: number of the first row, below 2^32.
-        n: rows; one compilation for each (n, width).
-        width: numbers per row.
+        first_row: number of the first row, 0 or more.
+        n: rows.
+        width: numbers per row; more of them leave the first ones as they were.
     """
-    rows = jnp.arange(n, dtype=jnp.uint32) + np.uint32(first_row)
-    return np.asarray(_draw_bits(key, rows, width), np.float64) / 2.0**32
-
-
-@jax.jit(static_argnames="width")
-def _draw_bits(key: jax.Array, rows: jax.Array, width: int) -> jax.Array:
-    return jax.vmap(lambda row: jax.random.bits(jax.random.fold_in(key, row), (width,), "uint32"))(
-        rows
-    )
+    state = np.zeros((), np.uint64)
+    with np.errstate(over="ignore"):
+        for word in np.asarray(jax.random.key_data(key)).ravel():
+            state = mix(state + np.uint64(word))
+        rows = mix(state + np.arange(first_row, first_row + n, dtype=np.uint64))
+        bits = mix(rows[:, None] + np.arange(width, dtype=np.uint64)[None, :] * _STRIDE)
+    return (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
 def pick_in_turn(key: jax.Array, rows: np.ndarray, choices: np.ndarray) -> np.ndarray:

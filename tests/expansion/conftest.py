@@ -5,6 +5,7 @@ import pytest
 
 from recjax.data.vocabulary import NUM_SPECIALS
 from recjax.expansion.gate import GateConfig, build_reference
+from recjax.expansion.generate import GeneratorConfig, fit_generator
 from recjax.expansion.records import make_record
 
 NUM_ITEMS, NUM_ACTIONS, NUM_GAP_BINS, SESSION_GAP = 60, 4, 16, 1800
@@ -80,3 +81,41 @@ def draw_of():
         return lambda first, n: [records[(first + i) % len(records)] for i in range(n)]
 
     return make
+
+
+@pytest.fixture(scope="session")
+def num_gap_bins():
+    return NUM_GAP_BINS
+
+
+@pytest.fixture(scope="session")
+def category_of_item():
+    return CATEGORY_OF_ITEM.astype(int)
+
+
+@pytest.fixture(scope="session")
+def sizes():
+    return {"vocab_size": VOCAB_SIZE, "num_actions": NUM_ACTIONS, "num_gap_bins": NUM_GAP_BINS}
+
+
+@pytest.fixture(scope="session")
+def generator_config():
+    return GeneratorConfig(
+        num_states=6,
+        num_iterations=8,
+        tolerance=1e-4,
+        kernel_window=2,
+        kernel_neighbours=10,
+        kernel_backward=0.5,
+        kernel_damping=0.5,
+        smoothing=0.1,
+        max_len=16,
+        batch_size=64,
+        temperature=1.0,
+        no_repeats=False,
+    )
+
+
+@pytest.fixture(scope="session")
+def generator(real_log, generator_config, sizes):
+    return fit_generator(real_log, generator_config, 0, **sizes)

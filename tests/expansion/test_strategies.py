@@ -1,0 +1,194 @@
+import copy
+from dataclasses import replace
+
+import jax
+import numpy as np
+import pytest
+
+from recjax.expansion.records import SEQUENCE_FIELDS, compute_sessions
+from recjax.expansion.registry import STRATEGIES, get_source_index, get_strategy
+from recjax.expansion.strategy import ExpansionData, draw_uniforms, pick_in_turn
+
+SHORT, SESSION_GAP = 5, 1800
+
+
+def _fresh_users(seed, first, n):
+    def user(row):
+        rng = np.random.default_rng([seed, row])
+        times = 1_000_000 + np.cumsum(rng.integers(1, 5000, 4))
+        return {
+            "user": -1, "items": rng.integers(5, 65, 4).astype(np.int32),
+            "actions": rng.integers(0, 3, 4).astype(np.int32), "times": times,
+            "sessions": compute_sessions(times, SESSION_GAP), "weight": 1.0, "source": 0,
+        }  # fmt: skip
+
+    return [user(row) for row in range(first, first + n)]
+
+
+@pytest.fixture(scope="module")
+def data(real_log, generator):
+    return ExpansionData(real_log, SESSION_GAP, SHORT, 16, generator, _fresh_users)
+
+
+def _draw(name, data, key=0, n=16, first_row=0):
+    """Draws in pieces of 16 rows, so that the samplers compile once (pieces of 4 once more)."""
+    strategy, size = get_strategy(name), min(n, 16)
+    state = strategy.fit(data, 0)
+    pieces = [
+        strategy.draw(jax.random.key(key), state, size, first_row + start)
+        for start in range(0, n, size)
+    ]
+    return [record for piece in pieces for record in piece][:n]
+
+
+def _assert_same(left, right):
+    assert left["user"] == right["user"]
+    for field in SEQUENCE_FIELDS:
+        np.testing.assert_array_equal(left[field], right[field])
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_row_depends_on_key_and_number_only(name, data):
+    whole = _draw(name, data, n=16)
+    for first, n in ((0, 4), (5, 4), (12, 4)):
+        for offset, record in enumerate(_draw(name, data, n=n, first_row=first)):
+            _assert_same(record, whole[first + offset])
+    others = _draw(name, data, key=1)
+    assert any(len(a["items"]) != len(b["items"]) or (a["items"] != b["items"]).any()
+               for a, b in zip(whole, others, strict=True))  # fmt: skip
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_draw_never_touches_the_real_users(name, data, real_log):
+    before = copy.deepcopy(real_log)
+    for record in _draw(name, data, n=32):
+        for field in SEQUENCE_FIELDS:
+            record[field][...] = 0  # a draw must own its arrays: writing to it harms nobody
+    for old, new in zip(before, real_log, strict=True):
+        _assert_same(old, new)
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_draws_are_well_formed(name, data, real_log):
+    seen = np.unique(np.concatenate([record["items"] for record in real_log]))
+    for record in _draw(name, data, n=64):
+        length = len(record["items"])
+        assert 1 <= length <= 16 and all(len(record[f]) == length for f in SEQUENCE_FIELDS)
+        assert (np.diff(record["times"]) >= 0).all()
+        assert record["sessions"][0] == 0
+        if name != "true_process":
+            assert np.isin(record["items"], seen).all()
+        if get_strategy(name).gated:
+            assert record["times"].dtype == np.int64 and record["items"].dtype == np.int32
+
+
+def _whole(data, record):
+    return next(r for r in data.source if r["user"] == record["user"])
+
+
+def test_continuation_keeps_the_real_history_and_adds_to_it(data):
+    records = _draw("hmm_continue", data, n=64)
+    for record in records:
+        real = _whole(data, record)
+        length = len(real["items"])
+        assert length <= SHORT < len(data.source[0]["items"]) and len(record["items"]) > length
+        for field in SEQUENCE_FIELDS:
+            np.testing.assert_array_equal(record[field][:length], real[field])
+        np.testing.assert_array_equal(
+            record["sessions"], compute_sessions(record["times"], SESSION_GAP)
+        )
+    assert len({record["user"] for record in records}) == 64, "every short user in turn"
+
+
+def test_continuation_without_short_users_draws_nothing(data):
+    long_only = replace(data, source=[r for r in data.source if len(r["items"]) > SHORT])
+    assert list(_draw("hmm_continue", long_only)) == []
+
+
+def test_window_is_a_proper_stretch(data):
+    sizes = set()
+    for record in _draw("sliding_window", data, n=128):
+        real, size = _whole(data, record), len(record["items"])
+        sizes.add(size)
+        assert 2 <= size < len(real["items"])
+        starts = [
+            s for s in range(len(real["items"]) - size + 1)
+            if (real["times"][s : s + size] == record["times"]).all()
+            and (real["items"][s : s + size] == record["items"]).all()
+        ]  # fmt: skip
+        assert starts
+    assert len(sizes) > 5
+
+
+def test_subset_keeps_order_and_drops_something(data):
+    for record in _draw("subset_split", data, n=128):
+        real = _whole(data, record)
+        assert 2 <= len(record["items"]) < len(real["items"])
+        events = list(zip(real["times"], real["items"], real["actions"], strict=True))
+        places = iter(events)
+        for event in zip(record["times"], record["items"], record["actions"], strict=True):
+            assert event in places
+
+
+def test_edits_without_long_users_draw_nothing(data):
+    tiny = replace(data, source=[r for r in data.source if len(r["items"]) == 2])
+    assert list(_draw("sliding_window", tiny)) == [] and list(_draw("subset_split", tiny)) == []
+
+
+def test_edits_respect_the_greatest_length(data):
+    short = replace(data, max_len=4)
+    for name in ("sliding_window", "subset_split"):
+        assert max(len(record["items"]) for record in _draw(name, short, n=64)) <= 4
+
+
+def test_repeat_gives_every_user_once_before_any_twice(data):
+    users = [record["user"] for record in _draw("repeat", data, n=800)]
+    assert sorted(users[:400]) == list(range(400)) and users[:400] == users[400:]
+    assert users[:400] != sorted(users[:400])
+    _assert_same(_draw("repeat", data, n=1)[0], data.source[users[0]])
+
+
+def test_whole_users_resemble_the_log(data, real_log):
+    draws = _draw("hmm_users", data, n=256)
+    real_length = np.mean([len(record["items"]) for record in real_log])
+    assert abs(np.mean([len(record["items"]) for record in draws]) / real_length - 1) < 0.2
+    gaps = [np.concatenate([np.diff(r["times"]) for r in log]) for log in (real_log, draws)]
+    assert abs((gaps[0] > 1800).mean() - (gaps[1] > 1800).mean()) < 0.05
+
+
+@pytest.mark.parametrize("name", ["hmm_users", "hmm_continue"])
+def test_missing_generator_is_named(name, data):
+    with pytest.raises(ValueError, match="fitted HMM"):
+        get_strategy(name).fit(replace(data, generator=None), 0)
+
+
+def test_missing_true_process_is_named(data):
+    with pytest.raises(ValueError, match="simulated_shop"):
+        get_strategy("true_process").fit(replace(data, fresh_users=None), 0)
+
+
+def test_short_user_limit_must_leave_room(data):
+    with pytest.raises(ValueError, match="short_user_events is 16"):
+        get_strategy("hmm_continue").fit(replace(data, short_user_events=16), 0)
+
+
+def test_unknown_strategy_lists_the_known_ones():
+    with pytest.raises(ValueError, match="'gan'; known are hmm_users, hmm_continue"):
+        get_strategy("gan")
+    assert get_source_index("hmm_users") == 1 and get_source_index("subset_split") == 6
+
+
+def test_uniforms_fill_the_unit_interval_and_extend():
+    numbers = draw_uniforms(jax.random.key(0), 0, 2000, 20)
+    assert 0 <= numbers.min() and numbers.max() < 1 and len(np.unique(numbers)) == numbers.size
+    counts = np.histogram(numbers, 50, (0, 1))[0]
+    assert ((counts - 800) ** 2 / 800).sum() < 90  # chi-square, 49 degrees, p = 3e-4
+    assert abs(np.corrcoef(numbers[:, 0], numbers[:, 1])[0, 1]) < 0.08
+    assert abs(np.corrcoef(numbers[:-1, 0], numbers[1:, 0])[0, 1]) < 0.08
+    np.testing.assert_array_equal(draw_uniforms(jax.random.key(0), 5, 3, 4), numbers[5:8, :4])
+    assert not (draw_uniforms(jax.random.key(1), 0, 9, 9) == numbers[:9, :9]).any()
+
+
+def test_turns_shuffle_but_leave_nobody_out():
+    picked = pick_in_turn(jax.random.key(0), np.arange(10), np.array([3, 5, 7, 9, 11]))
+    assert sorted(picked[:5]) == [3, 5, 7, 9, 11] and (picked[:5] == picked[5:]).all()
