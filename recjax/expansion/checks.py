@@ -49,7 +49,7 @@ def compare(
         *_compare_shapes(left, right, drawn),
         *_compare_items(left, right, drawn),
         *_compare_order(left, right, drawn),
-        *_check_copies(drawn, copies),
+        *_check_copies(drawn, copies, reference.twin_share),
         _check_foreign(drawn, reference),
     ]
 
@@ -128,13 +128,14 @@ def _compare_order(left: LogStatistics, right: LogStatistics, drawn: LogStatisti
     return checks
 
 
-def _check_copies(drawn: LogStatistics, copies: CopyCounts) -> list[Check]:
+def _check_copies(drawn: LogStatistics, copies: CopyCounts, twins: float) -> list[Check]:
+    """Copies are judged beyond those that real users are of each other, short ones above all."""
     users = max(drawn.users, 1)
     return [
         _limit(
             "copies of real users",
             (copies.of_real + copies.near_real) / users,
-            None,
+            twins,
             (0.005, 0.02),
             "{value:.1%} are copies or near copies of a real user",
             fatal=True,
@@ -149,7 +150,7 @@ def _check_copies(drawn: LogStatistics, copies: CopyCounts) -> list[Check]:
         _limit(
             "copies of draws",
             (copies.of_draw + copies.near_draw) / users,
-            None,
+            twins,
             (0.02, 0.1),
             "{value:.1%} are copies or near copies of another draw",
             fatal=True,

@@ -9,7 +9,7 @@ Not here: reading and writing examples (`recjax.data.examples`). Called by every
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -22,6 +22,7 @@ SEQUENCE_FIELDS = ("items", "actions", "times", "sessions")
 DrawFn = Callable[[int, int], Sequence[Record]]
 
 
+@runtime_checkable
 class RecordSource(Protocol):
     """Random access to the real users' training records."""
 
@@ -34,7 +35,7 @@ class RecordSource(Protocol):
 
 def iterate(source: RecordSource | Iterable[Record]) -> Iterator[Record]:
     """Yields the records of a random-access source, or of any iterable, in order."""
-    if hasattr(source, "__getitem__") and hasattr(source, "__len__"):
+    if isinstance(source, RecordSource):
         return (source[i] for i in range(len(source)))
     return iter(source)
 

@@ -13,6 +13,7 @@ from recjax.data.transforms import gaps_of_times
 from recjax.expansion.gate.hashing import mix
 from recjax.expansion.records import (
     Record,
+    RecordSource,
     batched,
     lengths_of,
     pad_field,
@@ -167,7 +168,7 @@ class LogStatistics:
         self.same_expected += float(same.sum())
 
 
-def count_log(records: Iterable[Record], spec: LogSpec) -> LogStatistics:
+def count_log(records: RecordSource | Iterable[Record], spec: LogSpec) -> LogStatistics:
     """Returns the statistics of many users, streamed."""
     statistics = LogStatistics(spec)
     for batch in batched(records, _BATCH):
@@ -175,7 +176,9 @@ def count_log(records: Iterable[Record], spec: LogSpec) -> LogStatistics:
     return statistics
 
 
-def count_halves(records: Iterable[Record], spec: LogSpec) -> tuple[LogStatistics, LogStatistics]:
+def count_halves(
+    records: RecordSource | Iterable[Record], spec: LogSpec
+) -> tuple[LogStatistics, LogStatistics]:
     """Returns the statistics of every second user and of the others: how much chance alone does."""
     even, odd = LogStatistics(spec), LogStatistics(spec)
     for batch in batched(records, 2 * _BATCH):

@@ -80,6 +80,14 @@ def test_exact_index_is_empty_at_first():
     assert not index.contains(np.array([0, 7], np.uint64)).any()
 
 
+def test_twin_share_counts_all_users_of_a_repeated_sequence():
+    index = ExactIndex()
+    index.add(np.array([1, 2, 3, 4], np.uint64))
+    assert index.compute_twin_share() == 0.0
+    index.add(np.array([2, 9], np.uint64))
+    assert np.isclose(index.compute_twin_share(), 2 / 6)
+
+
 def test_near_index_finds_brute_force_pairs():
     rng = np.random.default_rng(2)
     real = rng.integers(5, 300, (300, 40))

@@ -11,7 +11,8 @@ from recjax.data.vocabulary import NUM_SPECIALS
 from recjax.expansion.generate import fit_generator, load_generator, save_generator
 from recjax.expansion.generate.clock import fit_clock
 from recjax.expansion.generate.event_batches import EventBatches
-from recjax.expansion.generate.generator import GeneratorConfig, split_users, to_arrays
+from recjax.expansion.generate.generator import GeneratorConfig, split_users
+from recjax.expansion.generate.generator_file import to_arrays
 from recjax.expansion.generate.hmm_users import HmmUsers
 from recjax.expansion.strategy import ExpansionData
 

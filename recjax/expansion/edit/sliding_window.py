@@ -57,8 +57,8 @@ class SlidingWindow:
         chosen = pick_in_turn(jax.random.fold_in(key, 0), rows, state.users)
         uniforms = draw_uniforms(jax.random.fold_in(key, 1), first_row, n, 2)
         return [
-            _cut(state.source[int(user)], *numbers, state.max_len)
-            for user, numbers in zip(chosen, uniforms, strict=True)
+            _cut(state.source[int(user)], size_share, start_share, state.max_len)
+            for user, (size_share, start_share) in zip(chosen, uniforms, strict=True)
         ]
 
 

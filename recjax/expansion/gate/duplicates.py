@@ -58,6 +58,12 @@ class ExactIndex:
         """Returns bool [B]: which sequences were added before."""
         return self._runs.contains(hashes)
 
+    def compute_twin_share(self) -> float:
+        """Returns the share of the sequences that were added more than once."""
+        hashes = np.concatenate([np.zeros(0, np.uint64), *self._runs.runs])
+        times_added = np.unique(hashes, return_counts=True)[1]
+        return float(times_added[times_added > 1].sum() / max(len(hashes), 1))
+
 
 class NearIndex:
     """MinHash signatures with banding: has a user this similar been seen?"""

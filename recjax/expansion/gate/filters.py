@@ -106,7 +106,7 @@ def _judge_copies(
         return
     fresh = np.nonzero(reasons == "")[0]
     minhashes = compute_signatures(items[fresh], lengths[fresh], config)
-    owners = np.array([records[row]["user"] for row in fresh], np.int32)
+    owners = np.array([records[int(row)]["user"] for row in fresh], np.int32)
     near_real = np.zeros(len(records), bool)
     near_real[fresh] = reference.users.near.find_copies(minhashes, not_of=owners)
     _remove(reasons, near_real, settings.NEAR_REAL)

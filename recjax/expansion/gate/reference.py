@@ -46,6 +46,7 @@ class RealReference:
 
     Attributes:
         users: index of the real users.
+        twin_share: share of the real users whose whole sequence another one has too.
         bags: their items whatever the order, 8 bytes a user.
         item_counts: int64 [V], training events of each item id.
         action_counts: int64 [A].
@@ -54,6 +55,7 @@ class RealReference:
     """
 
     users: UserIndex
+    twin_share: float
     bags: ExactIndex
     item_counts: np.ndarray
     action_counts: np.ndarray
@@ -93,7 +95,8 @@ def build_reference(
     allowed[list(also_allowed)] = True
     allowed[:NUM_SPECIALS] = False
     rare = find_rare_items(item_counts, allowed, config.rare_item_share)
-    return RealReference(users, bags, item_counts, action_counts, allowed, rare)
+    twins = users.exact.compute_twin_share()
+    return RealReference(users, twins, bags, item_counts, action_counts, allowed, rare)
 
 
 def compute_signatures(items: np.ndarray, lengths: np.ndarray, config: GateConfig) -> np.ndarray:

@@ -4,9 +4,8 @@ from recjax.expansion.generate.generator import (
     GeneratorConfig,
     GeneratorState,
     fit_generator,
-    load_generator,
-    save_generator,
 )
+from recjax.expansion.generate.generator_file import load_generator, save_generator
 from recjax.expansion.generate.hmm_continue import HmmContinue
 from recjax.expansion.generate.hmm_users import HmmUsers
 from recjax.expansion.generate.repeat import Repeat

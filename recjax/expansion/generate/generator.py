@@ -1,15 +1,14 @@
 """The fitted generator that all HMM strategies of one seed share: model, item ids, clock, band.
 
-Not here: the model itself (`recjax.hmm`) and what is drawn from it (`hmm_users`, `hmm_continue`).
+Not here: the model itself (`recjax.hmm`), what is drawn from it (`hmm_users`, `hmm_continue`) and
+its file (`generator_file`).
 The generator knows only the items that occur in training, so that no smoothing can make it draw
 another one. Called by the expand stage: fit once per seed, save, hand to the strategies.
 """
 
 import dataclasses
 import functools
-import os
 from collections.abc import Sequence
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -214,54 +213,3 @@ def _compact(category_of_item: np.ndarray | None, item_ids: np.ndarray) -> np.nd
     if category_of_item is None:
         return None
     return np.unique(category_of_item[item_ids], return_inverse=True)[1].astype(np.int32)
-
-
-def to_arrays(state: GeneratorState) -> dict[str, np.ndarray]:
-    """Returns the generator as named numpy arrays."""
-    arrays = {f"hmm.{name}": value for name, value in hmm.to_arrays(state.params).items()}
-    for field in dataclasses.fields(Clock):
-        arrays[f"clock.{field.name}"] = np.asarray(getattr(state.clock, field.name))
-    for name, value in dataclasses.asdict(state.config).items():
-        arrays[f"config.{name}"] = np.asarray(value)
-    for name in ("item_ids", "held_out_scores", "history"):
-        arrays[name] = getattr(state, name)
-    return arrays
-
-
-def from_arrays(arrays: dict[str, np.ndarray]) -> GeneratorState:
-    """Returns the generator that `to_arrays` took apart.
-
-    Raises:
-        ValueError: if an array is missing.
-    """
-
-    def part(prefix: str) -> dict[str, np.ndarray]:
-        return {n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)}
-
-    try:
-        return GeneratorState(
-            GeneratorConfig(**{name: value.item() for name, value in part("config.").items()}),
-            jax.tree.map(jax.numpy.asarray, hmm.from_arrays(part("hmm."))),
-            arrays["item_ids"],
-            Clock(**part("clock.")),
-            arrays["held_out_scores"],
-            arrays["history"],
-        )
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"not the arrays of a generator: {error}") from error
-
-
-def save_generator(path: str | os.PathLike[str], state: GeneratorState) -> None:
-    """Writes the generator as one .npz file, whole or not at all."""
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(target.name + ".partial")
-    with open(partial, "wb") as file:
-        np.savez(file, **to_arrays(state))
-    os.replace(partial, target)
-
-
-def load_generator(path: str | os.PathLike[str]) -> GeneratorState:
-    """Returns the generator of a file of `save_generator`; draws are the same as before."""
-    with np.load(path) as arrays:
-        return from_arrays(dict(arrays))
