@@ -48,7 +48,7 @@ class Progress:
 
     def say(self, text: str) -> None:
         """Prints a line and notes that the run is alive."""
-        self.console.print(f"  {text}", highlight=False)
+        self.console.print(f"  {text}", highlight=False, soft_wrap=True)
         self._facts["note"] = text
         self._write()
 

@@ -118,9 +118,10 @@ def parse(argv: list[str]) -> tuple[ConfigDict, str, tuple[str, ...], str]:
     config = values["config"].value
     if not values["workdir"].value:
         raise UserError(f"--workdir is missing; e.g. --workdir runs/{config.name}")
-    stages = tuple(values["stages"].value) or tuple(config.stages)
-    _check_stages(stages, values["redo"].value)
-    return config, values["workdir"].value, stages, values["redo"].value
+    stages: tuple[str, ...] = tuple(values["stages"].value or config.stages)
+    redo = str(values["redo"].value or "")
+    _check_stages(stages, redo)
+    return config, str(values["workdir"].value), stages, redo
 
 
 def _check_config_file(argv: list[str]) -> None:

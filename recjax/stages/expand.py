@@ -121,11 +121,14 @@ def _generator(experiment: Experiment, folder: Path, seed: int) -> GeneratorStat
 
 
 def _state_cards(experiment: Experiment, state: GeneratorState) -> list[dict[str, Any]]:
-    titles = [
-        experiment.items.titles[item] or experiment.items.item_ids[item] for item in state.item_ids
-    ]
+    table = experiment.items
+    categories = [_category_name(table, number) for number in range(table.num_categories)]
     return hmm.describe_states(
-        state.params, list(experiment.context.config.data.actions), item_names=titles
+        state.params,
+        list(experiment.context.config.data.actions),
+        item_names=[table.titles[item] or table.item_ids[item] for item in state.item_ids],
+        item_category=table.category_id[state.item_ids],
+        category_names=categories,
     )
 
 

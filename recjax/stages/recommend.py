@@ -44,9 +44,8 @@ def run(context: Context) -> dict[str, Any]:
         raise UserError("the recommend stage needs 'next_item' among config.finetune.tasks")
     experiment = Experiment(context)
     arm, seed = choose_arm(experiment)
-    params = jax.tree.map(
-        lambda leaf: leaf[seed : seed + 1], experiment.best_params("next_item", arm)
-    )
+    members = experiment.best_params("next_item", arm)
+    params = jax.tree.map(lambda leaf: leaf[seed : seed + 1], members)
     users = _Users.read(context)
     if context.config.recommend.candidates_path:
         count = _score_candidates(experiment, params, users)
