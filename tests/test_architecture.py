@@ -33,7 +33,7 @@ MAY_IMPORT: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     ),
     "parallel": (("recjax.parallel", "recjax.errors"), ("jax", "flax", "numpy")),
     "evaluation": (("recjax.evaluation", "recjax.metrics", "recjax.data", "recjax.errors"), ()),
-    "reporting": (("recjax.reporting", "recjax.errors"), ()),
+    "reporting": (("recjax.reporting", "recjax.evaluation", "recjax.errors"), ()),
 }  # an empty list of packages: all of requirements.txt but those that follow
 MUST_NOT_IMPORT: dict[str, tuple[str, ...]] = {
     "data": ("jax", "flax", "optax", "orbax", "absl", "ml_collections"),

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[1]
 
 _IMPORT_ALL = """
@@ -44,3 +46,17 @@ def test_importing_main_is_light(tmp_path: Path) -> None:
     heavy = "{'jax', 'transformers', 'matplotlib', 'tensorflow_datasets', 'ibis', 'scipy'}"
     done = run_python(f"import sys, recjax.main; print({heavy} & set(sys.modules))", tmp_path)
     assert done.stdout.strip() == "set()", "a bad flag must be told at once"
+
+
+@pytest.mark.parametrize("room", ["reporting", "data"])
+def test_host_rooms_import_no_device_code_of_ours(tmp_path: Path, room: str) -> None:
+    """Not even through another room; what a library imports for itself is its own affair."""
+    code = f"""
+import pkgutil, sys, recjax.{room} as room
+for module in pkgutil.walk_packages(room.__path__, "recjax.{room}."):
+    __import__(module.name)
+device_rooms = ("hmm", "models", "losses", "metrics", "tasks", "parallel", "train", "step")
+print([name for name in device_rooms if "recjax." + name in sys.modules])
+"""
+    done = run_python(code, tmp_path)
+    assert done.stdout.strip() == "[]", done.stdout + done.stderr
