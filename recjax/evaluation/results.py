@@ -197,20 +197,24 @@ def _task(
     arms: dict[str, Any] = {a: {"metrics": m, "slices": {}} for a, m in metrics.items()}
     for name, mask in slices.items():
         rows = np.flatnonzero(mask)
-        if len(rows) < max(config.min_slice_targets, 1):
-            too_few = {"too_few": True, "n": len(rows)}
-            of_arms, of_pairs = {}, {}
-        else:
+        of_arms: dict[str, dict[str, Any]] = {}
+        of_pairs: dict[str, dict[str, Any]] = {}
+        if len(rows) >= max(config.min_slice_targets, 1):
             of_units = None if units is None else units[rows]
             of_arms, of_pairs = _summarise(values_of(rows), pairs, config, of_units)
-        for arm, of_arm in of_arms.items():
-            arms[arm]["slices"][name] = {"metrics": of_arm} if of_arm else dict(too_few)
+        for arm, summary in arms.items():
+            part = {"metrics": of_arms[arm]} if of_arms else _too_few(rows)
+            summary["slices"][name] = part
         for pair, by_metric in lifts.items():
             for metric, lift in by_metric.items():
-                lift["slices"][name] = of_pairs[pair][metric] if of_pairs else dict(too_few)
+                lift["slices"][name] = of_pairs[pair][metric] if of_pairs else _too_few(rows)
                 lift["slices"][name].pop("slices", None)
     _correct(lifts)
     return plain({"arms": arms, "lift": lifts})
+
+
+def _too_few(rows: np.ndarray) -> dict[str, Any]:
+    return {"too_few": True, "n": len(rows)}
 
 
 def _summarise(

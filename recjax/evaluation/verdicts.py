@@ -47,9 +47,9 @@ def metric_title(name: str) -> str:
         'NDCG@10'
     """
     titles = {"auc": "AUC", "log_loss": "log loss", "ece": "calibration error"}
-    plain = ("coverage", "diversity", "novelty", "popularity", "gini", "precision", "recall")
     short = name.replace("_at_", "@").replace("_", " ")
-    return titles.get(name, short if name.startswith(plain) else short.upper())
+    acronym = name.startswith(("ndcg", "hr_", "mrr", "auc"))
+    return titles.get(name, short.upper() if acronym else short)
 
 
 def percent(share: float) -> str:
