@@ -31,25 +31,32 @@ def find_invalid(records: Sequence[Record], reference: RealReference) -> np.ndar
     unknown or unseen in training, an action unseen in training, times that run backwards, a weight
     that is not a positive number.
     """
-    return np.array([not _is_valid(record, reference) for record in records], bool)
-
-
-def _is_valid(record: Record, reference: RealReference) -> bool:
-    items, actions, times = record["items"], record["actions"], record["times"]
-    if len({len(record[name]) for name in SEQUENCE_FIELDS}) > 1 or record["source"] < 1:
-        return False
-    if not (np.isfinite(record["weight"]) and record["weight"] > 0):
-        return False
-    return (
-        _all_flagged(items, reference.allowed_items)
-        and _all_flagged(actions, reference.action_counts > 0)
-        and bool(np.all(np.diff(times) >= 0))
+    invalid = np.array([not _is_well_formed(record) for record in records], bool)
+    fine = np.nonzero(~invalid)[0]
+    if not len(fine):
+        return invalid
+    items, actions, times = (
+        np.concatenate([records[int(row)][name] for row in fine])
+        for name in ("items", "actions", "times")
     )
+    rows = np.repeat(fine, [len(records[int(row)]["items"]) for row in fine])
+    wrong = ~_is_flagged(items, reference.allowed_items)
+    wrong |= ~_is_flagged(actions, reference.action_counts > 0)
+    wrong[1:] |= (np.diff(times) < 0) & (rows[1:] == rows[:-1])
+    invalid[rows[wrong]] = True
+    return invalid
 
 
-def _all_flagged(ids: np.ndarray, flags: np.ndarray) -> bool:
+def _is_well_formed(record: Record) -> bool:
+    lengths = {len(record[name]) for name in SEQUENCE_FIELDS}
+    weight = float(record["weight"])
+    return len(lengths) == 1 and record["source"] >= 1 and 0 < weight < float("inf")
+
+
+def _is_flagged(ids: np.ndarray, flags: np.ndarray) -> np.ndarray:
+    """Returns bool [n]: ids inside the table whose flag is set."""
     inside = (ids >= 0) & (ids < len(flags))
-    return bool(np.all(inside) and np.all(flags[ids]))
+    return inside & flags[np.where(inside, ids, 0)]
 
 
 def judge(
