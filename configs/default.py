@@ -139,9 +139,8 @@ def _prepare() -> ConfigDict:
     prepare.max_history = 50  # events kept in one evaluation or click example
     prepare.num_gap_bins = 16  # log2 buckets of the seconds since the previous event
     prepare.num_price_bands = 8
-    prepare.max_click_examples = 200_000  # per part, more are thinned evenly; 0 = no limit
-    prepare.click_negatives = 4  # sampled negatives per event where the log has no impressions
     prepare.max_click_examples = 200_000  # click records per part, thinned evenly; 0 = all
+    prepare.click_negatives = 4  # sampled negatives per event where the log has no impressions
     prepare.text = ConfigDict(
         {
             "vocab_size": 2000,  # WordPiece trained on catalogue titles
