@@ -106,14 +106,15 @@ def find_bots(events: ir.Table, config: CleaningConfig, resolution_seconds: int)
     Args:
         events: user, timestamp (seconds), row.
         config: the limits; 0 turns a rule off.
-        resolution_seconds: of the clock; 0 if there is none. Rules that need a finer one are off.
+        resolution_seconds: of the clock; 0 if there is none. Rules that need a finer one are off:
+            a basket written within one minute is no proof of speed where minutes are all there is.
     """
     found = [events.select("user").limit(0)]
     for limit, span in (
         (config.bot_max_events_per_minute, MINUTE),
         (config.bot_max_events_per_day, DAY),
     ):
-        if limit and 0 < resolution_seconds <= span:
+        if limit and 0 < resolution_seconds < span:
             found.append(_fast_users(events, limit, span))
     if config.bot_min_gap_regularity and 0 < resolution_seconds <= MINUTE:
         found.append(_regular_users(events, config.bot_min_gap_regularity, config.bot_min_events))

@@ -1,7 +1,7 @@
 """The story of the log in prepare: read, clean, split, number, profile; then encode it.
 
 Two steps, because the vocabulary between them counts the training part: `clean_log` ends with
-prepared/_cleaned.parquet (items by internal code), `encode_log` writes prepared/events.parquet and
+prepared/cleaned_log.parquet (items by internal code), `encode_log` writes prepared/events.parquet and
 impressions.parquet. The stage calls both; vocabulary, item table and examples are made elsewhere.
 """
 
@@ -30,7 +30,9 @@ from recjax.data.settings import LogSettings
 
 UNK = 1  # vocabulary id of an item that the vocabulary does not hold
 SORTED_BY = ("user", "timestamp", "row")
-_EVENTS, _ITEMS, _IMPRESSIONS = "_cleaned.parquet", "_items.parquet", "_impressions.parquet"
+# Intermediate files; Spark does not see names that begin with an underscore.
+_EVENTS, _ITEMS = "cleaned_log.parquet", "cleaned_items.parquet"
+_IMPRESSIONS = "cleaned_impressions.parquet"
 
 
 @dataclasses.dataclass(frozen=True)
