@@ -182,6 +182,13 @@ def test_statistics_match_brute_force_and_add_up(real_log, category_of_item):
     assert log.repeats == repeats and np.isclose(log.same_expected, expected)
 
 
+def test_repeats_do_not_count_as_order(real_log, category_of_item):
+    spec = LogSpec(category_of_item.astype(np.int32), 7, 4, 16, 20)
+    same = count_log(_edit(real_log, lambda r: {"items": np.full_like(r["items"], 9)}), spec)
+    assert same.near_pairs.sum() == 0 and same.repeats > 0
+    assert count_log(real_log, spec).near_pairs.sum() > 0
+
+
 def test_statistics_of_random_order_show_no_order(real_log, category_of_item):
     rng = np.random.default_rng(0)
     spec = LogSpec(category_of_item.astype(np.int32), 7, 4, 16, 20)
