@@ -42,7 +42,7 @@ def ranks_and_top_items(
         target: int32 [B], item ids.
         history: int32 [B, H], item ids padded with 0.
         item_chunk: items scored at once (static).
-        top_n: length of the list (static).
+        top_n: length of the list (static); 0 makes none and saves the sorting.
         mask_history: whether history is taken out (static).
         num_specials: ids below it are not items (static).
 
@@ -51,7 +51,7 @@ def ranks_and_top_items(
         scores, 0 where fewer items are left; top_scores float32 [B, top_n], -inf there.
 
     Raises:
-        ValueError: if item_chunk < 1 or top_n is not in 1 .. number of items.
+        ValueError: if item_chunk < 1 or top_n is not in 0 .. number of items.
 
     Example:
         >>> table = jnp.arange(8.0)[:, None]
@@ -62,9 +62,9 @@ def ranks_and_top_items(
         ([1.0], [[6, 5]])
     """
     num_rows = table.shape[0]
-    if item_chunk < 1 or not 1 <= top_n <= num_rows - num_specials:
+    if item_chunk < 1 or not 0 <= top_n <= num_rows - num_specials:
         raise ValueError(
-            f"item_chunk {item_chunk} must be at least 1 and top_n {top_n} between 1 and the "
+            f"item_chunk {item_chunk} must be at least 1 and top_n {top_n} between 0 and the "
             f"{num_rows - num_specials} items"
         )
     size = -(-num_rows // -(-num_rows // item_chunk))
@@ -298,6 +298,8 @@ def _merge_top(
 ) -> tuple[jax.Array, jax.Array]:
     """Merges a chunk into the running best; equal scores keep the smaller, earlier id first."""
     top_n = best.shape[1]
+    if not top_n:
+        return items, best
     chunk_best, columns = jax.lax.top_k(scores, min(top_n, scores.shape[1]))
     all_items = jnp.concatenate([items, ids[columns]], axis=1)
     best, columns = jax.lax.top_k(jnp.concatenate([best, chunk_best], axis=1), top_n)

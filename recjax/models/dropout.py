@@ -2,13 +2,16 @@
 
 The trainer derives one key per row from (run key, step, global row), so every engine and device
 count draws the same masks, and a row's mask does not change with the rest of its batch. A site is
-a constant per call (embedding, layer and place in it). Called by `recjax.models` and `recjax.tasks`.
+a constant per call (embedding, layer and place in it). Called by `recjax.models`, `recjax.tasks`.
 """
 
 import math
 
 import jax
 import jax.numpy as jnp
+
+_SEED_SITE = 1 << 30
+_GOLDEN = 0x9E3779B9  # odd, so that sites map to different words
 
 
 def fold_in_rows(keys: jax.Array, site: int) -> jax.Array:
@@ -25,9 +28,10 @@ def row_uniform(keys: jax.Array, site: int, shape: tuple[int, ...]) -> jax.Array
 def row_bits(keys: jax.Array, site: int, shape: tuple[int, ...]) -> jax.Array:
     """Draws uint32 [B, *shape] from a counter hash seeded by threefry; for dropout only.
 
-    Threefry gives two words per (row, site); element i is a twice-mixed counter between them. That
-    is about six instructions an element, all of which fuse with the use of the bits; drawing every
-    element by threefry took five times as long on a CPU, and it is slow on a TPU as well.
+    Threefry gives two words per row, once for all sites; element i is a counter mixed with the
+    site and both words. That is about six instructions an element, all of which fuse with the use
+    of the bits; drawing every element by threefry took five times as long on a CPU (and every
+    further threefry call adds to the time of compilation).
 
     Args:
         keys: typed PRNG keys [B].
@@ -40,7 +44,8 @@ def row_bits(keys: jax.Array, site: int, shape: tuple[int, ...]) -> jax.Array:
     Reference:
         Wellons (2018), "Prospecting for Hash Functions", lowbias32.
     """
-    seeds = jax.vmap(lambda key: jax.random.bits(key, (2,)))(fold_in_rows(keys, site))
+    seeds = jax.vmap(lambda key: jax.random.bits(key, (2,)))(fold_in_rows(keys, _SEED_SITE))
+    seeds = _mix(seeds + jnp.uint32(site * _GOLDEN % 2**32))
     seeds = seeds.reshape(len(keys), 2, *(1 for _ in shape))
     counter = jnp.arange(math.prod(shape), dtype=jnp.uint32).reshape(1, *shape)
     counter = jnp.broadcast_to(counter, (len(keys), *shape))

@@ -1,7 +1,7 @@
 """Next item prediction over the whole catalogue, causal or with a [MASK] at the end.
 
-Called by the trainer through the task interface (see `recjax.tasks`), and by evaluation, which ranks
-`queries` against `item_table`.
+Called by the trainer through the task interface (see `recjax.tasks`), and by evaluation, which
+ranks `queries` against `item_table`.
 """
 
 import dataclasses
