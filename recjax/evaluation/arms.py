@@ -39,6 +39,26 @@ def title(arm: str, task: str = "next_item") -> str:
     return TITLES.get(arm, arm.replace("_", " "))
 
 
+def ordered(arms: Iterable[str]) -> list[str]:
+    """Sorts arms as a reader wants them: floors, real, treatments, other controls, ceilings.
+
+    Example:
+        >>> ordered(["expanded", "oracle", "real", "repeated", "floor"])
+        ['floor', 'real', 'expanded', 'repeated', 'oracle']
+    """
+    last = (*CONTROLS[1:], *SANITY, *CEILINGS)
+    first = (*FLOORS, REAL)
+    groups = (first, last)
+
+    def place(arm: str) -> tuple[int, int]:
+        for number, group in zip((0, 2), groups, strict=True):
+            if arm in group:
+                return number, group.index(arm)
+        return 1, 0
+
+    return sorted(arms, key=place)
+
+
 def treatments(arms: Iterable[str]) -> list[str]:
     """Lists the arms that use expansion, in the order given.
 

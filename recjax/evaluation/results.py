@@ -234,7 +234,8 @@ def _summarise(
             arms[arm][name] = _metric(of_metric.mean(axis=1), of_metric.shape[1])
             if (arm, name) in draws:
                 interval = statistics.interval_from_draws(of_metric, draws[arm, name], config.seed)
-                arms[arm][name]["ci95"] = interval.ci95
+                upper = np.inf if name == "log_loss" else 1.0
+                arms[arm][name]["ci95"] = np.clip(interval.ci95, 0.0, upper)
     lifts: dict[str, dict[str, Any]] = {}
     for treated, control in pairs:
         lifts[f"{treated} vs {control}"] = {

@@ -9,7 +9,7 @@ other_day, same_day, cold_user.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -37,7 +37,15 @@ TITLES = {
     "other_day": "target on another day",
     "same_day": "target on the same day",
     "cold_user": "users without training events",
+    "pair_unseen": "pairs unseen in training",
+    "pair_seen": "pairs seen in training",
 }
+
+
+def ordered(names: Iterable[str]) -> list[str]:
+    """Sorts slices as `TITLES` does, unknown ones last."""
+    places = {name: place for place, name in enumerate(TITLES)}
+    return sorted(names, key=lambda name: places.get(name, len(places)))
 
 
 @dataclasses.dataclass(frozen=True)

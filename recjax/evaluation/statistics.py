@@ -10,7 +10,7 @@ drawing seeds again understates their noise, so a Student-t draw with S - 1 degr
 added, scaled by the variance of the seed means less half of what user-by-seed noise explains. (Less
 all of it, equal arms with real seed effects raise 10 % false alarms at S = 3; less none, every
 interval is 1.8 times too wide when seeds hardly matter. Half keeps alarms between 2 and 6.5 % at 3
-and 5 seeds.) With one seed only the users' part is known.
+and 5 seeds; with two, intervals are rough.) With one seed only the users' part is known.
 """
 
 import dataclasses
@@ -102,7 +102,9 @@ def seed_draws(values: np.ndarray, num_samples: int, seed: int) -> np.ndarray:
     residuals = values - seed_means[:, None] - values.mean(axis=0) + values.mean()
     within = float((residuals**2).sum()) / ((num_seeds - 1) * (num_users - 1))
     excess = max(0.0, of_means - 0.5 * within / (num_users * num_seeds))
-    draws = np.random.default_rng([seed, 2]).standard_t(num_seeds - 1, num_samples)
+    # with one degree of freedom the draws have no variance, and intervals no use
+    freedom = max(2, num_seeds - 1)
+    draws = np.random.default_rng([seed, 2]).standard_t(freedom, num_samples)
     return np.sqrt(excess) * draws
 
 

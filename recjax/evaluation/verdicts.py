@@ -24,10 +24,9 @@ def verdict(results: Mapping[str, Any]) -> str:
     Returns:
         A sentence.
     """
-    tasks = results.get("tasks", {})
-    for name in ("next_item", *tasks):
-        if name in tasks and (metric := primary_metric(tasks[name])):
-            return _task_verdict(name, tasks[name], metric)
+    for name, task in ordered_tasks(results):
+        if metric := primary_metric(task):
+            return _task_verdict(name, task, metric)
     return "Nothing was evaluated: no task has results."
 
 
@@ -37,6 +36,18 @@ def primary_metric(task: Mapping[str, Any]) -> str | None:
     ndcg = [name for name in names if name.startswith("ndcg_at_")]
     order = ["ndcg_at_10", *ndcg, "auc"]
     return next((name for name in order if name in names), None)
+
+
+def ordered_tasks(results: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Returns (name, task) pairs, next item first: files are sorted by name, readers are not."""
+    return sorted(results.get("tasks", {}).items(), key=lambda pair: pair[0] != "next_item")
+
+
+def ordered_pairs(task: Mapping[str, Any]) -> list[str]:
+    """Returns the names of the comparisons, in the order of `arms.comparisons`."""
+    found = list(task.get("lift", {}))
+    wanted = [f"{a} vs {b}" for a, b in arms.comparisons(arms.ordered(task.get("arms", {})))]
+    return [pair for pair in wanted if pair in found] + [p for p in found if p not in wanted]
 
 
 def metric_title(name: str) -> str:

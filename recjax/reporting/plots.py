@@ -5,7 +5,7 @@ or "" when there is nothing to draw. Not here: colours and SVG (`figures`), real
 (`expansion_plots`), the page (`html`).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,12 +16,17 @@ from recjax.evaluation import arms, slices, verdicts
 from recjax.reporting.figures import INK, LINE, MUTED, arm_colour, bare, render, series
 
 _WIDTH = 8.6  # inches of a figure over the whole column
+_STAGES = (
+    "check", "prepare", "features", "tune", "expand", "pretrain", "finetune", "evaluate",
+    "recommend", "report",
+)  # fmt: skip
 _MAX_CURVES = 6  # panels of learning curves
 
 
 def plot_arms(name: str, task: Mapping[str, Any], metric: str) -> str:
     """Draws every arm's mean with its interval, best on top, and its seeds as points."""
-    found = {a: s["metrics"][metric] for a, s in task["arms"].items() if metric in s["metrics"]}
+    summaries = {arm: task["arms"][arm]["metrics"] for arm in arms.ordered(task["arms"])}
+    found = {arm: metrics[metric] for arm, metrics in summaries.items() if metric in metrics}
     if not found:
         return ""
     order = sorted(found, key=lambda arm: found[arm]["mean"])
@@ -93,7 +98,7 @@ def plot_slices(name: str, task: Mapping[str, Any], metric: str) -> str:
     if not shown:
         return ""
     parts_of = task["arms"][shown[0]]["slices"]
-    names = [part for part in parts_of if not parts_of[part].get("too_few")]
+    names = [part for part in slices.ordered(parts_of) if not parts_of[part].get("too_few")]
     if not names:
         return ""
 
@@ -129,11 +134,11 @@ def plot_curves(rows: Sequence[Mapping[str, Any]]) -> str:
     if not panels:
         return ""
     names = list(panels)[:_MAX_CURVES]
-    every_arm = list(dict.fromkeys(arm for panel in panels.values() for arm, _ in panel))
+    every_arm = arms.ordered({arm for panel in panels.values() for arm, _ in panel})
 
     def draw(*axes: Axes) -> None:
         for ax, name in zip(axes, names, strict=False):
-            for arm in dict.fromkeys(arm for arm, _ in panels[name]):
+            for arm in arms.ordered({arm for arm, _ in panels[name]}):
                 _draw_curve(ax, panels[name], arm, arm_colour(arm, every_arm))
             ax.set_title(name)
             ax.xaxis.set_major_locator(MaxNLocator(4))
@@ -194,7 +199,8 @@ def plot_calibration(bins: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
 
     def draw(axes: Axes) -> None:
         axes.plot([0, top], [0, top], color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
-        for arm, rows in bins.items():
+        for arm in arms.ordered(bins):
+            rows = bins[arm]
             x, y = [b["predicted"] for b in rows], [b["observed"] for b in rows]
             colour, label = arm_colour(arm, list(bins)), arms.title(arm, "click")
             axes.plot(x, y, "o-", color=colour, label=label, markersize=5)
@@ -211,7 +217,7 @@ def plot_cost(cost: Mapping[str, Mapping[str, Any]]) -> str:
     cost = {stage: facts for stage, facts in cost.items() if facts.get("wall_seconds")}
     if not cost:
         return ""
-    stages = list(cost)[::-1]
+    stages = in_order(cost)[::-1]
 
     def draw(axes: Axes) -> None:
         seconds = [cost[stage]["wall_seconds"] for stage in stages]
@@ -227,6 +233,12 @@ def plot_cost(cost: Mapping[str, Mapping[str, Any]]) -> str:
     return render("cost", (_WIDTH, 0.8 + 0.32 * len(stages)), draw, alt="seconds per stage")
 
 
+def in_order(stages: Iterable[str]) -> list[str]:
+    """Sorts stages as they run; unknown ones come last."""
+    known = {stage: place for place, stage in enumerate(_STAGES)}
+    return sorted(stages, key=lambda stage: known.get(stage, len(known)))
+
+
 def _signed_percent(value: float, _: int | None = None) -> str:
     return f"{100 * value:+.0f} %" if abs(value) > 1e-9 else "0"
 
@@ -236,14 +248,17 @@ def _lift_rows(
 ) -> list[tuple[str, Mapping[str, Any], bool]]:
     """Returns (label, lift, strong) rows that have a relative interval."""
     rows = []
-    for pair, by_metric in task.get("lift", {}).items():
+    for pair in verdicts.ordered_pairs(task):
+        by_metric = task["lift"][pair]
         treated, control = pair.split(" vs ")
         label = f"{arms.title(treated, name)} against {arms.title(control, name)}"
         if by_metric.get(metric, {}).get("relative_ci95"):
             rows.append((label, by_metric[metric], True))
     headline = verdicts.headline_lift(task, metric)
     if headline:
-        for key, part in headline[1].get("slices", {}).items():
+        parts = headline[1].get("slices", {})
+        for key in slices.ordered(parts):
+            part = parts[key]
             if not part.get("too_few") and part.get("relative_ci95"):
                 label = slices.TITLES.get(key, key.replace("_", " "))
                 rows.append((f"{label}  (n = {part['n']:,})", part, False))
@@ -271,7 +286,7 @@ def _curve_panels(
                 continue
             short = verdicts.metric_title(name.removeprefix("eval/").split("/")[-1])
             short = "loss" if name.endswith("loss") and "eval" not in name else short
-            panel = f"{row['stage']}: {short}"
+            panel = f"{row['stage'].replace('_', ' ')}: {short}"
             points = panels.setdefault(panel, {})
             points.setdefault((row["arm"], row["seed"]), []).append((row["step"], value))
     return dict(sorted(panels.items(), key=lambda item: item[0].endswith(": loss")))

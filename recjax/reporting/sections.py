@@ -14,6 +14,7 @@ from recjax.reporting.context import ReportContext
 
 _TASK_TITLES = {"next_item": "Next item", "click": "Click-through"}
 _STATES_SHOWN = 12
+_LISTS_SHOWN = 4  # lists of one example user
 
 
 def tone_of(verdict: str) -> str:
@@ -25,10 +26,8 @@ def tone_of(verdict: str) -> str:
 
 def headline_tiles(results: Mapping[str, Any]) -> list[dict[str, str]]:
     """Returns the figures at the top: lift, floor, real, expanded, share of the oracle."""
-    for name in ("next_item", *results["tasks"]):
-        task = results["tasks"].get(name)
-        metric = verdicts.primary_metric(task) if task else None
-        if task and metric:
+    for name, task in verdicts.ordered_tasks(results):
+        if metric := verdicts.primary_metric(task):
             return _tiles(name, task, metric)
     return []
 
@@ -90,7 +89,7 @@ def expansion_cards(context: ReportContext) -> list[dict[str, Any]]:
 def task_blocks(results: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Returns one block per task: protocol, tables and figures."""
     blocks = []
-    for name, task in results["tasks"].items():
+    for name, task in verdicts.ordered_tasks(results):
         metric = verdicts.primary_metric(task)
         if metric is None:
             continue
@@ -116,10 +115,11 @@ def task_blocks(results: Mapping[str, Any]) -> list[dict[str, Any]]:
 def too_few(task: Mapping[str, Any]) -> list[tuple[str, int]]:
     """Returns (slice, targets) of the slices that are too small to judge."""
     first: Mapping[str, Any] = next(iter(task["arms"].values()), {})
+    parts = first.get("slices", {})
     return [
-        (slices.TITLES.get(name, name.replace("_", " ")), part["n"])
-        for name, part in first.get("slices", {}).items()
-        if part.get("too_few")
+        (slices.TITLES.get(name, name.replace("_", " ")), parts[name]["n"])
+        for name in slices.ordered(parts)
+        if parts[name].get("too_few")
     ]
 
 
@@ -130,12 +130,22 @@ def user_cards(users: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         lists = [
             {
                 "arm": arms.title(arm),
-                "items": [(title or "(no title)", title == user["target"]) for title in titles],
+                "items": [
+                    (title or "(no title)", title == user["target"])
+                    for title in user["recommendations"][arm]
+                ],
             }
-            for arm, titles in (user.get("recommendations") or {}).items()
+            for arm in _shown_arms(user.get("recommendations") or {})
         ]
         cards.append({**user, "lists": lists})
     return cards
+
+
+def _shown_arms(lists: Mapping[str, Any]) -> list[str]:
+    """Returns the arms whose lists stand side by side: the floor and what is to be decided on."""
+    wanted = ["floor", arms.REAL, *arms.treatments(lists)]
+    found = [arm for arm in wanted if arm in lists] or arms.ordered(lists)
+    return found[:_LISTS_SHOWN]
 
 
 def state_blocks(cards: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -150,7 +160,7 @@ def state_blocks(cards: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 def limits(results: Mapping[str, Any], context: ReportContext) -> list[str]:
     """Returns the sentences of the section on limits: what the reader should hold against this."""
     found = list(context.notes)
-    for name, task in results["tasks"].items():
+    for name, task in verdicts.ordered_tasks(results):
         label = _TASK_TITLES.get(name, name)
         seeds = max((_num_seeds(arm) for arm in task["arms"].values()), default=1)
         if seeds < 5:
@@ -189,9 +199,8 @@ def config_rows(config: Mapping[str, Any], prefix: str = "") -> list[tuple[str, 
 
 def flow(results: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Returns (stage, time) of the stages that ran."""
-    return [
-        (stage, _seconds(facts.get("wall_seconds"))) for stage, facts in results["cost"].items()
-    ]
+    cost = results["cost"]
+    return [(stage, _seconds(cost[stage].get("wall_seconds"))) for stage in plots.in_order(cost)]
 
 
 def _tiles(name: str, task: Mapping[str, Any], metric: str) -> list[dict[str, str]]:

@@ -55,7 +55,8 @@ def metric_table(
         short: only the few metrics that fit a terminal.
         main: one cutoff only, 10 where it is there.
     """
-    metrics = list(dict.fromkeys(m for arm in task["arms"].values() for m in arm["metrics"]))
+    found = {m for arm in task["arms"].values() for m in arm["metrics"]}
+    metrics = sorted(found, key=_metric_place)
     metrics = [m for m in metrics if not m.startswith(_HIDDEN)]
     if short:
         metrics = [m for m in _SHORT if m in metrics] or metrics[:3]
@@ -63,7 +64,7 @@ def metric_table(
         cutoffs = [m.split("_at_")[1] for m in metrics if "_at_" in m]
         kept = "10" if "10" in cutoffs else next(iter(cutoffs), "")
         metrics = [m for m in metrics if "_at_" not in m or m.endswith(f"_at_{kept}")]
-    order = sorted(task["arms"], key=lambda arm: _KINDS.index(kind_of(arm)))
+    order = sorted(arms.ordered(task["arms"]), key=lambda arm: _KINDS.index(kind_of(arm)))
     best = {m: _best(task, m) for m in metrics}
     rows = []
     for arm in order:
@@ -76,7 +77,8 @@ def metric_table(
 def lift_table(name: str, task: Mapping[str, Any], metric: str) -> Table:
     """Makes the table of comparisons of one metric: absolute, relative, interval, p-values."""
     rows = []
-    for pair, by_metric in task.get("lift", {}).items():
+    for pair in verdicts.ordered_pairs(task):
+        by_metric = task["lift"][pair]
         if metric not in by_metric:
             continue
         lift = by_metric[metric]
@@ -106,7 +108,7 @@ def print_results(results: Mapping[str, Any], console: Console) -> None:
         results: content of results.json.
         console: where to; user text is never read as markup.
     """
-    for name, task in results["tasks"].items():
+    for name, task in verdicts.ordered_tasks(results):
         metric = verdicts.primary_metric(task)
         if metric is None:
             continue
@@ -150,6 +152,14 @@ def p_text(p_value: float) -> str:
 
 
 _KINDS = ("floor", "model", "ceiling")
+
+
+def _metric_place(metric: str) -> tuple[int, int, str]:
+    """Returns a sort key: NDCG, HR, MRR, click metrics, then what lists look like; by cutoff."""
+    families = ("ndcg", "hr", "mrr", "auc", "log_loss", "ece", "coverage")
+    family = [place for place, name in enumerate(families) if metric.startswith(name)]
+    cutoff = metric.split("_at_")[-1]
+    return family[0] if family else 9, int(cutoff) if cutoff.isdigit() else 0, metric
 
 
 def _best(task: Mapping[str, Any], metric: str) -> str | None:
