@@ -114,7 +114,7 @@ def clicks_of_events(
         rows = np.flatnonzero(chosen)
         drawn = _draw_negatives(block, rows, row_user, place, num_negatives, num_items, thinning)
         histories = _Histories(block, max_history)
-        for row, negatives in zip(rows, drawn, strict=True):
+        for row, negatives in zip(rows.tolist(), drawn, strict=True):
             history = histories.before_row(row_user[row], row, part[row])
             time = block.columns["timestamp"][row]
             yield int(part[row]), _click(history, item[row], time, label=1.0)

@@ -215,7 +215,8 @@ class TrainBatches(_MemberBatches):
         if not self._pack:
             rows = Placement(list(range(size)), [0] * size, [1] * size)
             return self._records(member, position, size), rows
-        packer, taken = RowPacker(size, self._max_len), []
+        packer = RowPacker(size, self._max_len)
+        taken: list[Record] = []
         while True:
             for record in self._records(member, position + len(taken), max(16, size // 2)):
                 if not packer.add(len(record["items"])):

@@ -13,7 +13,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -49,7 +49,7 @@ class TitleTokenizer(Protocol):
 class WordPiece:
     """Our own tokenizer; made by `train_wordpiece`."""
 
-    def __init__(self, tokenizer: object) -> None:
+    def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
 
     @property
@@ -81,7 +81,7 @@ class WordPiece:
 class HuggingFaceTokenizer:
     """A tokenizer of transformers, with its own special tokens."""
 
-    def __init__(self, tokenizer: object) -> None:
+    def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
 
     @property

@@ -129,7 +129,7 @@ def place_records(
         return np.concatenate(parts) if parts else np.zeros(0, np.int64)
 
     def block(values: np.ndarray, dtype: type = np.int32) -> np.ndarray:
-        flat = np.zeros(num_rows * max_len, dtype)
+        flat: np.ndarray = np.zeros(num_rows * max_len, dtype)
         flat[where] = values
         return flat.reshape(num_rows, max_len)
 

@@ -14,8 +14,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from recjax.data.datasets import DATASETS, get_builder_class
-from recjax.data.datasets.event_log import build_dataset, export_dataset, iter_event_batches
+from recjax.data.datasets import (
+    DATASETS,
+    build_dataset,
+    export_dataset,
+    get_builder_class,
+    iter_event_batches,
+)
 from recjax.data.datasets.log_blocks import decode_blocks, encode_block
 from recjax.errors import UserError
 
@@ -341,7 +346,7 @@ def test_nothing_imports_tensorflow_or_torch(tmp_path):
 import sys
 import numpy as np
 from recjax.data import examples, items, loading, text, vocabulary
-from recjax.data.datasets.event_log import build_dataset, iter_event_batches
+from recjax.data.datasets import build_dataset, iter_event_batches
 builder = build_dataset("movielens_1m", {str(tmp_path / "data")!r}, {str(tmp_path / "ml-1m")!r})
 assert sum(b.num_rows for b in iter_event_batches(builder)) == 3
 one = {{"user": 0, "items": [5, 6], "actions": [0, 1], "times": [1, 2], "sessions": [0, 0],

@@ -28,7 +28,7 @@ _ASIN = re.compile(r"[B0-9][0-9A-Z]{9}")  # item numbers: ten characters
 _MILLISECONDS = 10**11  # larger times are milliseconds (the 2023 crawl)
 
 
-class AmazonReviews(EventLogBuilder, skip_registration=True):
+class AmazonReviews(EventLogBuilder):
     """Reviews as events "review" with their rating; one config per category.
 
     Downloads the 5-core of a category. On disk: reviews_CATEGORY_5.json[.gz], or ratings as CSV

@@ -17,7 +17,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import tensorflow_datasets as tfds
 
-from recjax.data.datasets import get_builder_class
 from recjax.data.datasets.log_blocks import (
     EVENT_SCHEMA,
     REQUIRED_COLUMNS,
@@ -39,7 +38,10 @@ ROWS_PER_EXAMPLE = 1024
 EXAMPLES_PER_BATCH = 64  # blocks joined into one record batch when reading
 
 
-class EventLogBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+class EventLogBuilder(
+    tfds.core.GeneratorBasedBuilder,
+    skip_registration=True,  # type: ignore[call-arg]  # TFDS is untyped here
+):
     """A behaviour log as a TFDS data set with one split, "train".
 
     Subclasses set the class attributes and implement `read_events`; those with item attributes also
@@ -57,6 +59,10 @@ class EventLogBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     CITATION: ClassVar[str] = ""
     url_infos: ClassVar[None] = None  # no checksums: TFDS would look for them in its own package
     COLUMNS: ClassVar[tuple[str, ...]] = ()  # beyond REQUIRED_COLUMNS, names of EVENT_SCHEMA
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        # Our names stay out of the registry of TFDS: importing has no effect on other programs.
+        super().__init_subclass__(skip_registration=True, **kwargs)
 
     def __init__(self, *, path: str | Path = "", **kwargs: Any) -> None:
         self._path = str(path)
@@ -90,6 +96,51 @@ class EventLogBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     def origin(self) -> str:
         """What the data set is built from."""
         return str(Path(self._path).resolve()) if self._path else self.url
+
+    def check_origin(self) -> None:
+        """Refuses a data_dir that holds this data set built from something else.
+
+        Raises:
+            UserError: naming both origins.
+        """
+        built_from = Path(self.data_dir) / "origin.json"
+        if not built_from.exists():
+            return
+        origin = json.loads(built_from.read_text())["origin"]
+        if origin != self.origin:
+            raise UserError(
+                f"{self.data_dir} was built from {origin}, not from {self.origin}: use another "
+                "folder or remove it"
+            )
+
+    def download_and_prepare(self, **kwargs: Any) -> None:
+        """Prepares the data set, silently; downloads lie beside it in data_dir/downloads."""
+        tfds.disable_progress_bar()
+        kwargs.setdefault("download_dir", str(Path(self._data_dir_root) / "downloads"))
+        super().download_and_prepare(**kwargs)
+
+    def event_batches(self) -> Iterator[pa.RecordBatch]:
+        """Yields the prepared log in its original order."""
+        raw = tfds.decode.DeserializeMethod.RAW_BYTES
+        serialised = self.as_data_source(split="train", deserialize_method=raw)
+        source = ExampleSource(serialised, block_schema(self.columns))
+        for start in range(0, len(source), EXAMPLES_PER_BATCH):
+            stop = min(start + EXAMPLES_PER_BATCH, len(source))
+            yield decode_blocks(source.__getitems__(range(start, stop)))
+
+    def export(self, folder: Path) -> dict[str, Path]:
+        """Writes the prepared log (and catalogue) as Parquet; see `export_dataset`."""
+        partial = fresh_partial(folder)
+        schema = pa.schema([EVENT_SCHEMA.field(name) for name in self.columns])
+        with pq.ParquetWriter(partial / "events.parquet", schema) as writer:
+            for batch in self.event_batches():
+                writer.write_batch(batch)
+        paths = {"events": folder / "events.parquet"}
+        if self.catalogue_path.exists():
+            pq.write_table(pq.read_table(self.catalogue_path), partial / "catalogue.parquet")
+            paths["catalogue"] = folder / "catalogue.parquet"
+        replace_folder(partial, folder)
+        return paths
 
     def _log_download_bytes(self) -> None:
         """Says nothing; TFDS would print to stdout here and below."""
@@ -148,75 +199,3 @@ class EventLogBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             pq.write_table(catalogue, folder / "catalogue.parquet")
         (folder / "origin.json").write_text(json.dumps({"origin": self.origin}))
         return [info]
-
-
-def iter_event_batches(builder: EventLogBuilder) -> Iterator[pa.RecordBatch]:
-    """Yields the log of a prepared data set in its original order.
-
-    Columns: REQUIRED_COLUMNS and the data set's own, in types of EVENT_SCHEMA.
-    """
-    raw = tfds.decode.DeserializeMethod.RAW_BYTES
-    serialised = builder.as_data_source(split="train", deserialize_method=raw)
-    source = ExampleSource(serialised, block_schema(builder.columns))
-    for start in range(0, len(source), EXAMPLES_PER_BATCH):
-        stop = min(start + EXAMPLES_PER_BATCH, len(source))
-        yield decode_blocks(source.__getitems__(range(start, stop)))
-
-
-def build_dataset(
-    name: str, data_dir: str | Path, path: str | Path = "", **kwargs: Any
-) -> EventLogBuilder:
-    """Prepares a data set by name, or finds it prepared; silent.
-
-    Args:
-        name: key of `DATASETS`, with a config where there are several ("amazon_reviews/Beauty").
-        data_dir: gets NAME/[CONFIG/]1.0.0.
-        path: original file or folder on disk; "" downloads.
-        **kwargs: further arguments of the builder, e.g. shop=ShopConfig(...).
-
-    Raises:
-        UserError: if the name, config or file is unknown or unreadable, or data_dir holds the data
-            set built from something else.
-    """
-    base, _, config = name.partition("/")
-    builder_class = get_builder_class(base)
-    known = [c.name for c in builder_class.BUILDER_CONFIGS]
-    if config and config not in known:
-        raise UserError(f"data.tfds_name: {base} has no config {config!r}; it has {known}")
-    if not config and len(known) > 1:
-        raise UserError(f"data.tfds_name: {base} needs a config, e.g. '{base}/{known[0]}': {known}")
-    tfds.disable_progress_bar()
-    builder = builder_class(path=path, data_dir=str(data_dir), config=config or None, **kwargs)
-    built_from = Path(builder.data_dir) / "origin.json"
-    if built_from.exists():
-        origin = json.loads(built_from.read_text())["origin"]
-        if origin != builder.origin:
-            raise UserError(
-                f"{builder.data_dir} was built from {origin}, not from {builder.origin}: use "
-                "another folder or remove it"
-            )
-    builder.download_and_prepare(download_dir=str(Path(data_dir) / "downloads"))
-    return builder
-
-
-def export_dataset(builder: EventLogBuilder, folder: str | Path) -> dict[str, Path]:
-    """Writes a prepared data set as Parquet, whole or not at all.
-
-    Returns:
-        "events" and, where there is one, "catalogue": the paths written.
-    """
-    folder = Path(folder)
-    partial = fresh_partial(folder)
-    with pq.ParquetWriter(partial / "events.parquet", _schema(builder.columns)) as writer:
-        for batch in iter_event_batches(builder):
-            writer.write_batch(batch)
-    paths = {"events": folder / "events.parquet"}
-    if builder.catalogue_path.exists():
-        pq.write_table(pq.read_table(builder.catalogue_path), partial / "catalogue.parquet")
-        paths["catalogue"] = folder / "catalogue.parquet"
-    replace_folder(partial, folder)
-    return paths
-
-
-def _schema(columns: tuple[str, ...]) -> pa.Schema:
-    return pa.schema([EVENT_SCHEMA.field(name) for name in columns])

@@ -20,7 +20,7 @@ _RATING_TYPES = {
 _MOVIE_TYPES = {"item_id": pa.string(), "title": pa.string(), "category": pa.string()}
 
 
-class MovieLens1M(EventLogBuilder, skip_registration=True):
+class MovieLens1M(EventLogBuilder):
     """Ratings 1 to 5 with seconds; every rating is an event "rate".
 
     On disk: ml-1m.zip as downloaded, its folder, or ratings.dat alone (then without a catalogue).

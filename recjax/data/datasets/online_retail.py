@@ -24,7 +24,7 @@ _TIME_FORMATS = ("%Y-%m-%d %H:%M:%S", "%m/%d/%Y %H:%M", "%Y-%m-%dT%H:%M:%S")
 _WORKBOOK_ROWS = 1 << 15  # per record batch
 
 
-class OnlineRetail(EventLogBuilder, skip_registration=True):
+class OnlineRetail(EventLogBuilder):
     """Invoice lines as events "buy" with unit price; an invoice is a session.
 
     Left out: cancellations (numbers with C, quantities below 1), lines without customer, and stock

@@ -7,7 +7,7 @@ import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 import pyarrow as pa
 import pyarrow.csv as pacsv
@@ -45,11 +45,11 @@ def open_raw(path: Path, names: Sequence[str]) -> Iterator[IO[bytes]]:
             with archive.open(member.as_posix()) as stream:
                 yield stream
     elif head[:2] == b"\x1f\x8b":
-        with gzip.open(path, "rb") as stream:
-            yield stream
+        with gzip.open(path, "rb") as unpacked:
+            yield cast(IO[bytes], unpacked)
     else:
-        with path.open("rb") as stream:
-            yield stream
+        with path.open("rb") as plain:
+            yield plain
 
 
 def _pick(paths: Sequence[Path], names: Sequence[str]) -> Path | None:

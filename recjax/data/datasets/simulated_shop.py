@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from recjax.data.simulated_shop import ShopConfig, SimulatedShop
 
 
-class SimulatedShopLog(EventLogBuilder, skip_registration=True):
+class SimulatedShopLog(EventLogBuilder):
     """The behaviour log of `recjax.data.simulated_shop`, bots and spoiled rows included.
 
     Args:

@@ -24,7 +24,7 @@ _ACTIONS = {"pv": "view", "fav": "favourite", "cart": "cart", "buy": "buy"}
 _DISTINCT_EVERY = 4  # batches between two clean-ups of the item table
 
 
-class TaobaoUserBehavior(EventLogBuilder, skip_registration=True):
+class TaobaoUserBehavior(EventLogBuilder):
     """All events with seconds; items have a category number and nothing else.
 
     On disk: UserBehavior.csv, UserBehavior.csv.zip as downloaded, or a folder of one of them.
