@@ -6,6 +6,7 @@ slices or confidence lives in `recjax.evaluation`. Functions of ranks and of lab
 arrays (and then return numpy) as well as jax arrays.
 """
 
+import math
 from typing import Any
 
 import jax
@@ -296,14 +297,32 @@ def _pick(scores: jax.Array, column: jax.Array) -> jax.Array:
 def _merge_top(
     items: jax.Array, best: jax.Array, ids: jax.Array, scores: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """Merges a chunk into the running best; equal scores keep the smaller, earlier id first."""
+    """Merges a chunk into the running best; of equal scores the smaller id comes first."""
     top_n = best.shape[1]
-    if not top_n:
-        return items, best
-    chunk_best, columns = jax.lax.top_k(scores, min(top_n, scores.shape[1]))
+    chunk_best, columns = _top_columns(scores, min(top_n, scores.shape[1]))
     all_items = jnp.concatenate([items, ids[columns]], axis=1)
     best, columns = jax.lax.top_k(jnp.concatenate([best, chunk_best], axis=1), top_n)
-    return jnp.take_along_axis(all_items, columns, axis=1), best
+    return jax.vmap(lambda row, at: row[at])(all_items, columns), best
+
+
+def _top_columns(scores: jax.Array, top_n: int) -> tuple[jax.Array, jax.Array]:
+    """Returns the top_n scores and columns of each row [B, C]; of equal scores the first columns.
+
+    The top_n groups with the highest maxima hold the top_n scores, so `lax.top_k` sees group maxima
+    and a few groups only. On a mesh it gathers what it sees from all devices: like this, little.
+    """
+    num_rows, size = scores.shape
+    width = max(1, math.isqrt(size // top_n))
+    groups = -(-size // width)
+    fill = ((0, 0), (0, groups * width - size))
+    grouped = jnp.pad(scores, fill, constant_values=-jnp.inf).reshape(num_rows, groups, width)
+    _, chosen = jax.lax.top_k(grouped.max(axis=2), top_n)
+    chosen = jnp.sort(chosen, axis=1)  # so that columns rise and ties keep their order
+    columns = chosen[:, :, None] * width + jnp.arange(width, dtype=jnp.int32)[None, None]
+    columns = jnp.minimum(columns, size - 1).reshape(num_rows, -1)  # the filling scores -inf
+    values = jax.vmap(lambda row, at: row[at].reshape(-1))(grouped, chosen)
+    best, places = jax.lax.top_k(values, top_n)
+    return best, jax.vmap(lambda row, at: row[at])(columns, places)
 
 
 def _or_one(xp: Any, total: Array) -> Array:
