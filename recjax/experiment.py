@@ -7,7 +7,7 @@ member axis. The stages pretrain, finetune, evaluate and recommend read their ar
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import grain
@@ -23,11 +23,12 @@ from recjax.errors import UserError
 from recjax.judging import Batch, ClickScorer, Ranker, auc_validator, ndcg_validator
 from recjax.models import EncoderConfig
 from recjax.optim import OptimizerConfig, make_optimizer
-from recjax.step import Task
+from recjax.step import Task, create_state, make_train_step
 from recjax.tasks import Click, MaskedItem, NextItem, transfer
 from recjax.train import LoopConfig, Training, load_best
 
 Tree = Any
+Validator = Callable[[Tree], np.ndarray]
 
 REAL = "real"
 _CACHE_BYTES = 1 << 30  # decoded examples kept in memory, per source
@@ -81,6 +82,11 @@ class Experiment:
     def _opened(self) -> dict[tuple[str, str], Source]:
         return {}
 
+    @cached_property
+    def _compiled(self) -> dict[str, dict[str, Any]]:
+        """Compiled functions by stage and task: arms differ in data only, so they share them."""
+        return {}
+
     def examples(self, name: str, split: str) -> Source:
         """Opens prepared examples, decoded ones kept in memory up to a bound."""
         key = (name, split)
@@ -126,7 +132,10 @@ class Experiment:
 
     def finetune_task(self, name: str) -> NextItem | Click:
         """Returns a fine-tuning task by name."""
-        makers = {"next_item": self.next_item_task, "click": self.click_task}
+        makers: dict[str, Callable[[], NextItem | Click]] = {
+            "next_item": self.next_item_task,
+            "click": self.click_task,
+        }
         if name not in makers:
             raise UserError(f"config.finetune.tasks: unknown {name!r}; known: {', '.join(makers)}")
         return makers[name]()
@@ -167,17 +176,17 @@ class Experiment:
 
     def pretraining(self, arm: str) -> Training:
         """Returns the pretraining of one arm, judged by the next item of validation users."""
-        task, settings = self.pretrain_task(), self.context.config.pretrain
+        settings = self.context.config.pretrain
         causal = settings.objective == "next_item"
         judged = NextItem(self.encoder, causal=causal, loss_chunk=settings.loss_chunk)
         return self._training(
-            label=f"pretrain/{arm}",
-            task=task,
+            stage="pretrain",
+            arm=arm,
+            task=self.pretrain_task(),
+            judged=judged,
             settings=settings,
             batches=self._sequence_batches(arm, "pretrain", settings),
             start=None,
-            evaluate=self._next_item_validator(judged),
-            metric_name="ndcg_at_10",
         )
 
     def finetuning(self, name: str, arm: str) -> Training:
@@ -185,21 +194,16 @@ class Experiment:
         task, settings = self.finetune_task(name), self.context.config.finetune[name]
         if isinstance(task, NextItem):
             batches = self._sequence_batches(arm, "finetune", settings)
-            evaluate, metric = self._next_item_validator(task), "ndcg_at_10"
         else:
             batches = self._click_train_batches(settings)
-            evaluate = auc_validator(
-                self.click_scorer(), self.click_batches(self.validation("click"))
-            )
-            metric = "auc"
         return self._training(
-            label=f"finetune/{name}/{arm}",
+            stage=f"finetune/{name}",
+            arm=arm,
             task=task,
+            judged=task,
             settings=settings,
             batches=batches,
             start=self._pretrained(arm),
-            evaluate=evaluate,
-            metric_name=metric,
         )
 
     def pretrain_arm(self, arm: str) -> str:
@@ -226,9 +230,12 @@ class Experiment:
             jax.tree.map(lambda x: jax.ShapeDtypeStruct((members, *x.shape), x.dtype), tree)
         )
 
-    def _next_item_validator(self, task: NextItem) -> Callable[[Tree], np.ndarray]:
-        batches = self.rank_batches(self.validation("next_item"))
-        return ndcg_validator(self.ranker(task, top_n=1), batches)
+    def _validator(self, task: NextItem | Click) -> Validator:
+        """Returns params -> the metric [M] that early stopping looks at."""
+        if isinstance(task, NextItem):
+            batches = self.rank_batches(self.validation("next_item"))
+            return ndcg_validator(self.ranker(task, top_n=0), batches)
+        return auc_validator(self.click_scorer(), self.click_batches(self.validation("click")))
 
     def _training_sources(self, arm: str, stage: str) -> list[list[Source]]:
         """Real users, and the member's own draws where the config lets them in."""
@@ -274,31 +281,26 @@ class Experiment:
     def _training(
         self,
         *,
-        label: str,
+        stage: str,
+        arm: str,
         task: Task,
+        judged: NextItem | Click,
         settings: ConfigDict,
         batches: grain.IterDataset,
         start: Tree | None,
-        evaluate: Callable[[Tree], np.ndarray],
-        metric_name: str,
     ) -> Training:
         config = self.context.config
-        optimizer = {name: settings[name] for name in OptimizerConfig.__dataclass_fields__}
-
-        def init_params(seeds: jax.Array) -> Tree:
-            return jax.vmap(lambda seed: task.init(jax.random.key(seed), {}))(seeds)
+        if stage not in self._compiled:
+            self._compiled[stage] = self._compile(task, judged, settings)
 
         return Training(
-            label=label,
-            folder=self.context.workdir / label,
-            task=task,
-            optimizer=make_optimizer(OptimizerConfig(**optimizer)),
-            init_params=init_params,
+            label=f"{stage}/{arm}",
+            folder=self.context.workdir / f"{stage}/{arm}",
+            **self._compiled[stage],
             start=lambda fresh: fresh if start is None else transfer(start, fresh),
             batches=iter(loading.prefetch(batches, config.parallel.prefetch_batches)),
             constants=self.constants,
-            evaluate=evaluate,
-            metric_name=metric_name,
+            metric_name="ndcg_at_10" if isinstance(judged, NextItem) else "auc",
             seeds=self.context.seeds,
             loop=LoopConfig(
                 num_steps=settings.num_steps,
@@ -310,3 +312,20 @@ class Experiment:
                 tensorboard=config.logging.tensorboard,
             ),
         )
+
+    def _compile(
+        self, task: Task, judged: NextItem | Click, settings: ConfigDict
+    ) -> dict[str, Any]:
+        """Returns the functions of a `Training`: init_params, create, step, evaluate."""
+        engine, names = self.context.engine, OptimizerConfig.__dataclass_fields__
+        optimizer = make_optimizer(OptimizerConfig(**{name: settings[name] for name in names}))
+
+        def init_params(seeds: jax.Array) -> Tree:
+            return jax.vmap(lambda seed: task.init(jax.random.key(seed), {}))(seeds)
+
+        return {
+            "init_params": engine.compile_once(init_params),
+            "create": engine.compile_once(partial(create_state, optimizer=optimizer)),
+            "step": engine.compile_step(make_train_step(task, optimizer, engine.axis_name)),
+            "evaluate": self._validator(judged),
+        }

@@ -6,6 +6,7 @@ Exit codes: 0 done; 1 unexpected failure; 2 bad flags, config or data; 42 interr
 """
 
 import difflib
+import errno
 import os
 import sys
 import traceback
@@ -20,6 +21,7 @@ from recjax.errors import Interrupted, UserError
 from recjax.workdir import STAGES
 
 DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 42
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 _HELP = """\
 usage: python -m recjax.main --config FILE --workdir DIR [--stages A,B] [--redo STAGE]
@@ -73,16 +75,23 @@ def main(argv: list[str]) -> int:
         interrupts.install()
         return _run(argv, console)
     except UserError as error:
-        Console(stderr=True, highlight=False).print(
-            f"recjax: {error}", markup=False, soft_wrap=True
-        )
-        return BAD_INPUT
+        return _refuse(str(error))
     except Interrupted:
         console.print("recjax: interrupted; all finished work is saved, the same command resumes")
         return INTERRUPTED
+    except OSError as error:
+        if error.errno not in _NO_SPACE:
+            traceback.print_exc()
+            return FAILED
+        return _refuse(f"no space to write: {error}; free some, the same command goes on")
     except Exception:
         traceback.print_exc()
         return FAILED
+
+
+def _refuse(message: str) -> int:
+    Console(stderr=True, highlight=False).print(f"recjax: {message}", markup=False, soft_wrap=True)
+    return BAD_INPUT
 
 
 def _run(argv: list[str], console: Console) -> int:
@@ -100,7 +109,9 @@ def parse(argv: list[str]) -> tuple[ConfigDict, str, tuple[str, ...], str]:
         UserError: naming the flag, key or stage that is wrong and what would be right.
     """
     values = flags.FlagValues()
-    config_flags.DEFINE_config_file("config", None, "", lock_config=True, flag_values=values)
+    config_flags.DEFINE_config_file(
+        "config", None, "", lock_config=True, flag_values=values, sys_argv=["recjax", *argv]
+    )
     flags.DEFINE_string("workdir", None, "", flag_values=values)
     flags.DEFINE_list("stages", [], "", flag_values=values)
     flags.DEFINE_string("redo", "", "", flag_values=values)

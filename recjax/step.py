@@ -4,7 +4,7 @@ The step knows no files, no time and no mesh. Every random number comes from (me
 global row), so that engines and device counts see the same numbers.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -13,27 +13,21 @@ import jax.numpy as jnp
 import optax
 
 Tree = Any
-Sums = Mapping[str, tuple[jax.Array, jax.Array]]
+
+
+CompiledStep = Callable[["TrainState", Tree, Tree], tuple["TrainState", dict[str, jax.Array]]]
 
 
 class Task(Protocol):
     """What the step needs of a task; see `recjax.tasks`."""
 
-    name: str
-
-    def init(self, key: jax.Array, batch: Mapping[str, jax.Array]) -> Tree:
-        """Returns fresh parameters."""
+    def init(self, key: jax.Array, batch: Any) -> Any:
+        """Returns fresh parameters of one member."""
 
     def loss(
-        self,
-        params: Tree,
-        batch: Mapping[str, jax.Array],
-        constants: Mapping[str, jax.Array],
-        *,
-        keys: jax.Array | None,
-        train: bool,
-    ) -> Sums:
-        """Returns {name: (sum, weight)}."""
+        self, params: Any, batch: Any, constants: Any, *, keys: jax.Array | None, train: bool
+    ) -> Any:
+        """Returns {name: (sum, weight)} of one member, no member axis anywhere."""
 
 
 @jax.tree_util.register_dataclass

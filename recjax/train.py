@@ -10,23 +10,23 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from recjax import interrupts
 from recjax.checkpoints import Checkpoints, abstract
 from recjax.logs import MetricWriter, Progress
 from recjax.parallel import Engine
-from recjax.step import Task, TrainState, create_state, make_train_step, record_evaluation
+from recjax.step import CompiledStep, TrainState, record_evaluation
 from recjax.workdir import write_json
 
 Tree = Any
+
+_record = jax.jit(record_evaluation, static_argnames="patience")
 
 
 class BatchIterator(Protocol):
@@ -61,9 +61,9 @@ class Training:
 
     label: str
     folder: Path
-    task: Task
-    optimizer: optax.GradientTransformation
-    init_params: Callable[[jax.Array], Tree]  # uint32 [M] seeds -> tree of [M, ...], traced
+    step: CompiledStep  # compiled by the engine; arms share one
+    create: Callable[[Tree, jax.Array], TrainState]  # compiled `create_state`
+    init_params: Callable[[jax.Array], Tree]  # uint32 [M] seeds -> tree of [M, ...], compiled
     start: Callable[[Tree], Tree]  # fresh parameters -> those to start from
     batches: BatchIterator
     constants: Mapping[str, np.ndarray]
@@ -94,8 +94,7 @@ def _train(training: Training, engine: Engine, progress: Progress, closing: Exit
     checkpoints = Checkpoints(training.folder / "checkpoints", loop.keep_last)
     closing.callback(checkpoints.close)
     seeds = jnp.asarray(training.seeds, jnp.uint32)
-    params = training.start(engine.create(training.init_params, seeds))
-    state = engine.create(partial(create_state, optimizer=training.optimizer), params, seeds)
+    state = training.create(training.start(training.init_params(seeds)), seeds)
     clock: dict[str, Any] = {"elapsed_seconds": 0.0, "finished": False}
     restored = checkpoints.restore(best=abstract(state.best_params), state=abstract(_rest(state)))
     if restored is not None:
@@ -115,11 +114,6 @@ def _train(training: Training, engine: Engine, progress: Progress, closing: Exit
         clock = {"iterator": iterator, "elapsed_seconds": elapsed(), "finished": finished}
         checkpoints.save(step, best=state.best_params, state=_rest(state), loop=clock)
 
-    # ---- compile ----
-    compiled = engine.compile_step(
-        make_train_step(training.task, training.optimizer, engine.axis_name)
-    )
-    record = jax.jit(record_evaluation, static_argnames="patience")
     constants = engine.replicate(dict(training.constants))
     writer = MetricWriter(training.folder, step, loop.tensorboard)
     closing.callback(writer.close)
@@ -127,7 +121,7 @@ def _train(training: Training, engine: Engine, progress: Progress, closing: Exit
     # ---- the loop: batch, step, log, evaluate, save, stop ----
     while step < loop.num_steps:
         batch = engine.put_member_batch(with_rows(next(training.batches)))
-        state, metrics = compiled(state, batch, constants)
+        state, metrics = training.step(state, batch, constants)
         step += 1
 
         if step % loop.log_interval_steps == 0 or step == loop.num_steps:
@@ -139,7 +133,7 @@ def _train(training: Training, engine: Engine, progress: Progress, closing: Exit
 
         if step % loop.eval_interval_steps == 0 or step == loop.num_steps:
             metric = np.asarray(training.evaluate(state.params), np.float32)
-            state = record(state, jnp.asarray(metric), patience=loop.early_stop_evals)
+            state = _record(state, jnp.asarray(metric), patience=loop.early_stop_evals)
             _write(writer, step, training.seeds, {f"eval/{training.metric_name}": metric})
             if not np.any(np.asarray(state.active)):
                 break

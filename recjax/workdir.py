@@ -56,7 +56,7 @@ STAGES = tuple(STAGE_INPUTS)
 def write_json(path: Path, value: Json) -> None:
     """Writes JSON beside `path` and renames it into place."""
     beside = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    beside.write_text(json.dumps(value, indent=1, sort_keys=True, default=str) + "\n")
+    beside.write_text(json.dumps(value, indent=1, default=str) + "\n")
     beside.replace(path)
 
 
@@ -132,9 +132,10 @@ class Workdir:
             UserError: if they were made from other settings or inputs; names the first field.
         """
         marker = self._marker(stage)
-        if marker and marker["fingerprint"] != fingerprint:
+        made = marker and (marker["done"] or self._has_artefacts(stage))
+        if made and marker["fingerprint"] != fingerprint:
             raise UserError(self._mismatch(stage, marker["fingerprint"], fingerprint))
-        if not marker:
+        if not made:
             self._write_marker(stage, {"fingerprint": fingerprint, "done": False})
 
     def finish(self, stage: str, facts: Mapping[str, Json]) -> None:
@@ -165,10 +166,17 @@ class Workdir:
         beside, final = self.root / f".{name}.partial", self.root / name
         remove(beside)
         beside.mkdir(parents=True)
-        yield beside
+        try:
+            yield beside
+        except BaseException:
+            remove(beside)
+            raise
         remove(final)
         final.parent.mkdir(parents=True, exist_ok=True)
         beside.replace(final)
+
+    def _has_artefacts(self, stage: str) -> bool:
+        return any((self.root / name).exists() for name in STAGE_INPUTS[stage][2])
 
     def _depends(self, stage: str, on: str) -> bool:
         before = STAGE_INPUTS[stage][1]

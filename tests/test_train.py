@@ -27,7 +27,7 @@ def engine():
 
 
 def best_of(training, engine):
-    like = engine.create(lambda: training.init_params(jax.numpy.asarray([3, 4], "uint32")))
+    like = training.init_params(jax.numpy.asarray([3, 4], "uint32"))
     return np.asarray(load_best(training.folder, abstract(like))["kernel"])
 
 

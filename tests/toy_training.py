@@ -1,10 +1,14 @@
 """A toy task and loader for tests of step, engines and loop: noisy linear regression."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from recjax.optim import OptimizerConfig, make_optimizer
+from recjax.parallel import make_engine
+from recjax.step import create_state, make_train_step
 from recjax.train import LoopConfig, Training
 
 OPTIMIZER = OptimizerConfig(
@@ -17,6 +21,8 @@ OPTIMIZER = OptimizerConfig(
     clip_norm=1.0,
     beta2=0.99,
 )
+
+ENGINE = make_engine("jit", {"data": -1})
 
 
 class ToyTask:
@@ -59,8 +65,8 @@ def make_training(folder, *, num_steps=40, batches=None, evaluate=None, patience
     return Training(
         label="toy",
         folder=folder,
-        task=ToyTask(),
-        optimizer=make_optimizer(OPTIMIZER),
+        step=ENGINE.compile_step(make_train_step(ToyTask(), make_optimizer(OPTIMIZER), None)),
+        create=partial(create_state, optimizer=make_optimizer(OPTIMIZER)),
         init_params=jax.vmap(
             lambda seed: ToyTask().init(jax.random.key(seed), {"x": jnp.zeros((1, 3))})
         ),

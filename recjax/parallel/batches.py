@@ -7,6 +7,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 Batch = Mapping[str, np.ndarray]
+UNOPTIMIZED: dict[str, dict[str, str | bool]] = {"cpu": {"xla_backend_optimization_level": "0"}}
 
 
 def member_rows(mesh: Mesh) -> NamedSharding:

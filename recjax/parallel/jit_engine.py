@@ -6,7 +6,15 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
-from recjax.parallel.batches import Batch, check_rows, member_rows, put, replicated, rows
+from recjax.parallel.batches import (
+    UNOPTIMIZED,
+    Batch,
+    check_rows,
+    member_rows,
+    put,
+    replicated,
+    rows,
+)
 
 Tree = Any
 
@@ -42,9 +50,17 @@ class JitEngine:
         """Raises ValueError when a batch does not divide over the devices."""
         check_rows(batch_size, self.mesh)
 
-    def create(self, init: Callable[..., Tree], *args: Tree) -> Tree:
-        """Runs an initialiser compiled, its result placed from the start."""
-        return jax.jit(init, out_shardings=replicated(self.mesh))(*args)
+    def compile_once(self, function: Callable[..., Tree]) -> Callable[..., Tree]:
+        """Compiles a function that runs once or twice; its result is placed from the start.
+
+        Compiled without optimization: the random draws of an initialiser take seconds to optimize
+        and milliseconds to run.
+        """
+        return jax.jit(
+            function,
+            out_shardings=replicated(self.mesh),
+            compiler_options=UNOPTIMIZED.get(self.mesh.devices.flat[0].platform),
+        )
 
     def compile_step(self, step: Callable[..., tuple[Tree, Tree]]) -> Callable[..., Any]:
         """Compiles step(state, batch, constants) -> (state, metrics); the state is donated."""

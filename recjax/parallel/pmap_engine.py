@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from recjax.parallel.batches import Batch, check_rows
+from recjax.parallel.batches import UNOPTIMIZED, Batch, check_rows
 
 Tree = Any
 
@@ -52,9 +52,9 @@ class PmapEngine:
         """Raises ValueError when a batch does not divide over the devices."""
         check_rows(batch_size, self.mesh)
 
-    def create(self, init: Callable[..., Tree], *args: Tree) -> Tree:
-        """Runs an initialiser compiled."""
-        return jax.jit(init)(*args)
+    def compile_once(self, function: Callable[..., Tree]) -> Callable[..., Tree]:
+        """Compiles a function that runs once or twice, without optimization."""
+        return jax.jit(function, compiler_options=UNOPTIMIZED.get(jax.default_backend()))
 
     def compile_step(self, step: Callable[..., tuple[Tree, Tree]]) -> Callable[..., Any]:
         """Compiles step(state, batch, constants) -> (state, metrics)."""

@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 from rich.console import Console
 
 from recjax.context import Context
+from recjax.errors import Interrupted, UserError
 from recjax.logs import Progress
 from recjax.workdir import STAGE_INPUTS, Workdir, file_digest, write_json
 
@@ -24,9 +25,14 @@ def run_stages(
     config: ConfigDict, root: str, stages: tuple[str, ...], redo: str, console: Console
 ) -> None:
     """Runs the named stages in order; finished ones are skipped, an unfinished one continues."""
+    if config.num_seeds < 1:
+        raise UserError(f"config.num_seeds = {config.num_seeds}; give at least 1")
     workdir = Workdir.open(root)
     if redo:
         workdir.redo(redo)
+    if not jax.config.jax_compilation_cache_dir:  # a resumed run compiles nothing twice
+        jax.config.update("jax_compilation_cache_dir", str(workdir / ".compiled"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
     context = Context(config, workdir, Progress(workdir, console))
     state = "failed"
     try:
@@ -34,7 +40,7 @@ def run_stages(
             _run_stage(stage, context)
         state = "done"
     except BaseException as error:
-        state = "interrupted" if type(error).__name__ == "Interrupted" else "failed"
+        state = "interrupted" if isinstance(error, Interrupted) else "failed"
         raise
     finally:
         context.progress.finish(state)

@@ -1,6 +1,6 @@
 """Next item on the test users: ranks of floors, arms and the oracle, lists, curves, examples."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +51,7 @@ def judge(experiment: Experiment, statistics: StatisticsConfig, folder: Path) ->
     if oracle is not None:
         ranks["oracle"] = _rank_oracle(experiment, oracle, test)[None]
         say(f"oracle: NDCG@10 {_ndcg(ranks['oracle']):.4f}")
-    np.savez_compressed(folder / "next_item_ranks.npz", **ranks)
+    np.savez_compressed(folder / "next_item_ranks.npz", **ranks)  # type: ignore[arg-type]  # stub
     if "floor" in floors:
         write_json(folder / "data_curve.json", _data_curve(experiment, floors["floor"], test))
     write_json(folder / "example_users.json", _example_users(experiment, test, shown))
@@ -240,7 +240,7 @@ def _example_users(
     experiment: Experiment, test: Source, shown: dict[str, np.ndarray]
 ) -> list[dict[str, Any]]:
     """Titles of a few users' history, target and each arm's list."""
-    titles: Sequence[str] = experiment.items.titles
+    titles = experiment.items.titles
     users = []
     for index in range(min(experiment.context.config.report.num_example_users, len(test), _CHUNK)):
         record = test[index]

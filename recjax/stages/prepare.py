@@ -79,26 +79,20 @@ def locate_source(context: Context, folder: Path) -> dict[str, Any]:
         data |= {f"{name}_path": str(path) for name, path in paths.items() if name != "events"}
         return data | {"source": "file", "path": str(paths["events"]), "format": "parquet"}
     if config.source == "tfds":
-        return data | {"source": "file", "path": str(_write_tfds(config, folder))}
+        made = _build_dataset(config, folder)
+        data |= {f"{name}_path": str(path) for name, path in made.items() if name != "events"}
+        return data | {"source": "file", "path": str(made["events"]), "format": "parquet"}
     if config.source not in _SOURCES:
         raise UserError(f"config.data.source={config.source!r}; known: {', '.join(_SOURCES)}")
     return data
 
 
-def _write_tfds(config: Any, folder: Path) -> Path:
-    """Builds a public data set with its TFDS builder and writes its events as Parquet."""
-    from recjax.data.datasets import get_builder, iter_event_batches
+def _build_dataset(config: Any, folder: Path) -> dict[str, Path]:
+    """Builds a public data set with its TFDS builder and writes its tables as Parquet."""
+    from recjax.data.datasets.event_log import build_dataset, export_dataset
 
-    builder = get_builder(config.tfds_name, source=config.path, data_dir=folder / "tfds")
-    builder.download_and_prepare()
-    path, writer = folder / "events_of_builder.parquet", None
-    for batch in iter_event_batches(builder):
-        writer = writer or pq.ParquetWriter(path, batch.schema)
-        writer.write_batch(batch)
-    if writer is None:
-        raise UserError(f"config.data.tfds_name={config.tfds_name!r}: the data set has no events")
-    writer.close()
-    return path
+    builder = build_dataset(config.tfds_name, folder / "tfds", config.path)
+    return export_dataset(builder, folder / "source")
 
 
 def _vocabulary(clean: CleanLog) -> Vocabulary:

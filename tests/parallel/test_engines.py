@@ -14,7 +14,7 @@ from recjax.train import with_rows
 def run_steps(engine, num_steps=20):
     task, optimizer, seeds = ToyTask(), make_optimizer(OPTIMIZER), jnp.asarray([3, 4], jnp.uint32)
     init = jax.vmap(lambda seed: task.init(jax.random.key(seed), {"x": jnp.zeros((1, 3))}))
-    state = engine.create(lambda: create_state(init(seeds), seeds, optimizer=optimizer))
+    state = engine.compile_once(lambda: create_state(init(seeds), seeds, optimizer=optimizer))()
     step = engine.compile_step(make_train_step(task, optimizer, engine.axis_name))
     batches, losses = ToyBatches(), []
     for _ in range(num_steps):
@@ -64,7 +64,7 @@ def test_step_is_traced_once():
     engine, optimizer = make_engine("jit", {"data": -1}), make_optimizer(OPTIMIZER)
     seeds = jnp.asarray([3, 4], jnp.uint32)
     params = {"kernel": jnp.zeros((2, 3))}
-    state = engine.create(lambda: create_state(params, seeds, optimizer=optimizer))
+    state = engine.compile_once(lambda: create_state(params, seeds, optimizer=optimizer))()
     step, batches = engine.compile_step(make_train_step(Counting(), optimizer, None)), ToyBatches()
     for _ in range(3):
         state, _ = step(state, engine.put_member_batch(with_rows(next(batches))), {})
