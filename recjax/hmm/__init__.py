@@ -1,0 +1,70 @@
+"""The HMM engine: a factored hidden Markov model of shoppers, as pure functions on pytrees.
+
+Learning, inference and draws; it knows nothing of files, configs or flax and can be used alone
+(`from recjax import hmm`). Axes: B rows (users), T time (events), K states, V items, A actions,
+G gap bins, C categories, N neighbours and W window of the kernel on previous items.
+"""
+
+from recjax.hmm.cards import describe_states
+from recjax.hmm.emissions import CategoryItems, PlainItems
+from recjax.hmm.events import Events, Layout, lay_out, pack_events
+from recjax.hmm.inference import (
+    filter,  # noqa: A004 (its name everywhere)
+    item_log_likelihood,
+    log_likelihood,
+    next_item_distribution,
+    next_item_scores,
+    sample_states,
+    smoother,
+    viterbi,
+)
+from recjax.hmm.kernel import Kernel, build_kernel
+from recjax.hmm.learning import fit_baum_welch, fit_counts, log_likelihood_per_event
+from recjax.hmm.parameters import (
+    HmmParams,
+    HmmSettings,
+    HmmSizes,
+    from_arrays,
+    initial_params,
+    to_arrays,
+)
+from recjax.hmm.sampling import draw_continuations, draw_users, sample_continuations, sample_users
+from recjax.hmm.tables import SamplingTables, make_tables
+from recjax.hmm.validation import validate_events, validate_params
+
+__all__ = [
+    "CategoryItems",
+    "Events",
+    "HmmParams",
+    "HmmSettings",
+    "HmmSizes",
+    "Kernel",
+    "Layout",
+    "PlainItems",
+    "SamplingTables",
+    "build_kernel",
+    "describe_states",
+    "draw_continuations",
+    "draw_users",
+    "filter",
+    "fit_baum_welch",
+    "fit_counts",
+    "from_arrays",
+    "initial_params",
+    "item_log_likelihood",
+    "lay_out",
+    "log_likelihood",
+    "log_likelihood_per_event",
+    "make_tables",
+    "next_item_distribution",
+    "next_item_scores",
+    "pack_events",
+    "sample_continuations",
+    "sample_states",
+    "sample_users",
+    "smoother",
+    "to_arrays",
+    "validate_events",
+    "validate_params",
+    "viterbi",
+]

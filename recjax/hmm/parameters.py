@@ -1,0 +1,202 @@
+"""The model as a pytree, its sizes and settings, random starts, and the way to and from arrays.
+
+What the tables mean is said here; how they are used is in `emissions`, `inference`, `learning` and
+`sampling`; checks of values are in `validation`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from recjax.hmm.emissions import CategoryItems, ItemEmission, PlainItems
+from recjax.hmm.events import Array
+from recjax.hmm.kernel import Kernel
+
+
+@dataclasses.dataclass(frozen=True)
+class HmmSettings:
+    """Settings of learning; the names are those of the config section `expansion.hmm`.
+
+    Attributes:
+        num_states: K.
+        num_iterations: largest number of Baum-Welch iterations.
+        tolerance: stop when the log-likelihood per event (held-out if given) gains less.
+        kernel_window: W, previous items the kernel looks at.
+        kernel_neighbours: N, neighbours kept per item.
+        kernel_backward: weight of pair counts in reverse order.
+        kernel_damping: exponent on popularity by which counts are divided.
+        smoothing: pseudo-count per cell; of plain item tables smoothing x V per state in all,
+            spread by popularity.
+    """
+
+    num_states: int
+    num_iterations: int
+    tolerance: float
+    kernel_window: int
+    kernel_neighbours: int
+    kernel_backward: float
+    kernel_damping: float
+    smoothing: float
+
+    def __post_init__(self) -> None:
+        for name in ("num_states", "num_iterations", "kernel_window", "kernel_neighbours"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} = {getattr(self, name)}: expected at least 1")
+        for name in ("tolerance", "kernel_backward", "kernel_damping", "smoothing"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value >= 0):
+                raise ValueError(f"{name} = {value}: expected a finite number >= 0")
+
+
+@dataclasses.dataclass(frozen=True)
+class HmmSizes:
+    """Sizes of the observed alphabets: V items, A actions, G gap bins (1: not modelled)."""
+
+    num_items: int
+    num_actions: int = 1
+    num_gap_bins: int = 1
+
+    def __post_init__(self) -> None:
+        for name, value in dataclasses.asdict(self).items():
+            if value < 1:
+                raise ValueError(f"{name} = {value}: expected at least 1")
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class HmmParams:
+    """A factored hidden Markov model of users; all tables float32.
+
+    A user starts in z ~ start; in each state he makes one event (action, gap bin, item, independent
+    given the state), then ends with probability stop[z], else moves on to z' ~ transition[z].
+
+    Attributes:
+        start: [K].
+        transition: [K, K], rows sum to 1; the next state given that another event follows.
+        stop: [K], probability that an event in this state is the user's last.
+        action: [K, A], rows sum to 1.
+        gap: [K, G], rows sum to 1; not emitted by a user's first event.
+        mix: [K], probability that the kernel and not the state's own distribution chooses the item,
+            where a previous item has a kernel row; 0 without kernel.
+        items: own item distribution of every state.
+        kernel: distribution of the item given previous items, or None.
+    """
+
+    start: Array
+    transition: Array
+    stop: Array
+    action: Array
+    gap: Array
+    mix: Array
+    items: ItemEmission
+    kernel: Kernel | None = None
+
+    @property
+    def num_states(self) -> int:
+        """K."""
+        return self.start.shape[0]
+
+    @property
+    def sizes(self) -> HmmSizes:
+        """Sizes of the observed alphabets."""
+        return HmmSizes(self.items.num_items, self.action.shape[1], self.gap.shape[1])
+
+
+def initial_params(
+    key: jax.Array,
+    sizes: HmmSizes,
+    settings: HmmSettings,
+    *,
+    popularity: np.ndarray | None = None,
+    item_category: np.ndarray | None = None,
+    kernel: Kernel | None = None,
+) -> HmmParams:
+    """Returns a random start for Baum-Welch.
+
+    States begin sticky (half of the transition mass stays), so that early iterations group whole
+    users, and with item tables that are random tilts of popularity.
+
+    Args:
+        key: PRNG key.
+        sizes: V, A and G.
+        settings: reads num_states.
+        popularity: events per item [V]; None: all equal.
+        item_category: int [V]; given, items are emitted by way of their category.
+        kernel: kernel on previous items, or None.
+    """
+    num_states = settings.num_states
+    keys = jax.random.split(key, 5)
+    if popularity is None:
+        popularity = np.zeros(sizes.num_items)
+    share = jnp.asarray((popularity + 1.0) / (popularity.sum() + popularity.size), jnp.float32)
+    noise = _rows_summing_to_one(keys[0], (num_states, num_states), 0.5)
+    return HmmParams(
+        start=_rows_summing_to_one(keys[1], (num_states,), 0.5),
+        transition=0.5 * jnp.eye(num_states) + 0.5 * noise,
+        stop=jnp.full((num_states,), 0.1),
+        action=_rows_summing_to_one(keys[2], (num_states, sizes.num_actions), 0.5),
+        gap=_rows_summing_to_one(keys[3], (num_states, sizes.num_gap_bins), 0.5),
+        mix=jnp.full((num_states,), 0.0 if kernel is None else 0.5),
+        items=_initial_items(keys[4], share, num_states, item_category),
+        kernel=kernel,
+    )
+
+
+def _rows_summing_to_one(key: jax.Array, shape: tuple[int, ...], floor: float) -> jax.Array:
+    values = floor + jax.random.exponential(key, shape)
+    return values / values.sum(-1, keepdims=True)
+
+
+def _initial_items(
+    key: jax.Array, share: jax.Array, num_states: int, item_category: np.ndarray | None
+) -> ItemEmission:
+    if item_category is None:
+        noise = 0.2 + jax.random.exponential(key, (share.shape[0], num_states))
+        table = share[:, None] * noise
+        return PlainItems(table / table.sum(0, keepdims=True))
+    category_of = jnp.asarray(item_category, jnp.int32)
+    num_categories = int(np.max(item_category)) + 1
+    totals = jax.ops.segment_sum(share, category_of, num_categories)
+    noise = 0.2 + jax.random.exponential(key, (num_states, num_categories))
+    category = totals[None, :] * noise
+    return CategoryItems(
+        category / category.sum(-1, keepdims=True), share / totals[category_of], category_of
+    )
+
+
+def to_arrays(params: HmmParams) -> dict[str, np.ndarray]:
+    """Returns the model as named numpy arrays, ready for `np.savez`."""
+    arrays = {
+        name: np.asarray(getattr(params, name))
+        for name in ("start", "transition", "stop", "action", "gap", "mix")
+    }
+    for part in ("items", "kernel"):
+        value = getattr(params, part)
+        if value is not None:
+            for field in dataclasses.fields(value):
+                arrays[f"{part}.{field.name}"] = np.asarray(getattr(value, field.name))
+    return arrays
+
+
+def from_arrays(arrays: dict[str, np.ndarray]) -> HmmParams:
+    """Returns the model that `to_arrays` took apart.
+
+    Raises:
+        ValueError: if a table is missing.
+    """
+    parts: dict[str, dict[str, np.ndarray]] = {"": {}, "items": {}, "kernel": {}}
+    for name in arrays:
+        part, _, field = name.rpartition(".")
+        parts.setdefault(part, {})[field] = np.asarray(arrays[name])
+    emission = PlainItems if "table" in parts["items"] else CategoryItems
+    try:
+        items = emission(**parts["items"])
+        kernel = Kernel(**parts["kernel"]) if parts["kernel"] else None
+        return HmmParams(**parts[""], items=items, kernel=kernel)
+    except TypeError as error:
+        raise ValueError(f"not the tables of an HMM: {sorted(arrays)} ({error})") from error

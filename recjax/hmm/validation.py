@@ -1,0 +1,146 @@
+"""Checks on the host, before anything is traced: each says which tensor, row and value is wrong.
+
+Nothing here runs under jit; traced values are let through unchecked, because their caller was
+checked when it brought the values in.
+"""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+
+from recjax.hmm.emissions import CategoryItems, PlainItems
+from recjax.hmm.events import Array, Events
+from recjax.hmm.parameters import HmmParams, HmmSizes
+
+_TOLERANCE = 1e-4  # float32 sums over 10^5 cells stay well within it
+
+
+def is_traced(tree: object) -> bool:
+    """Returns whether a leaf is a tracer, that is, whether a jit around us was checked already."""
+    return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(tree))
+
+
+def validate_params(params: HmmParams) -> None:
+    """Checks shapes and that every distribution is one.
+
+    Raises:
+        ValueError: naming the tensor, the row and the value.
+    """
+    if is_traced(params):
+        return
+    num_states = params.num_states
+    _check_shape("transition", params.transition, (num_states, num_states))
+    for name in ("stop", "mix"):
+        table = getattr(params, name)
+        _check_shape(name, table, (num_states,))
+        _check_range(name, table)
+    for name in ("start", "transition", "action", "gap"):
+        table = np.atleast_2d(np.asarray(getattr(params, name)))
+        if name != "start":
+            _check_shape(name, table, (num_states, table.shape[-1]))
+        _check_rows(name, table)
+    _validate_items(params)
+    if params.kernel is not None:
+        _validate_kernel(params)
+
+
+def validate_events(events: Events, sizes: HmmSizes) -> None:
+    """Checks shapes, lengths and ids of a batch.
+
+    Raises:
+        ValueError: naming the tensor, the row and the value.
+    """
+    if is_traced(events):
+        return
+    items, lengths = np.asarray(events.items), np.asarray(events.lengths)
+    if items.ndim != 2 or lengths.shape != items.shape[:1]:
+        raise ValueError(f"items {items.shape}, lengths {lengths.shape}: expected [B, T] and [B]")
+    wrong = np.flatnonzero((lengths < 0) | (lengths > items.shape[1]))
+    if wrong.size:
+        row = wrong[0]
+        raise ValueError(f"lengths[{row}] = {lengths[row]}: expected 0..{items.shape[1]}")
+    real = np.arange(items.shape[1])[None, :] < lengths[:, None]
+    bounds = (sizes.num_items, sizes.num_actions, sizes.num_gap_bins)
+    for name, bound in zip(("items", "actions", "gaps"), bounds, strict=True):
+        grid = np.asarray(getattr(events, name))
+        _check_shape(name, grid, items.shape)
+        where = np.argwhere(real & ((grid < 0) | (grid >= bound)))
+        if where.size:
+            row, column = where[0]
+            raise ValueError(
+                f"{name}[{row}, {column}] = {grid[row, column]}: expected 0 <= id < {bound}"
+            )
+
+
+def validate_item_category(item_category: np.ndarray | None, num_items: int) -> None:
+    """Checks one category per item, counted from 0.
+
+    Raises:
+        ValueError: naming the item and its value.
+    """
+    if item_category is None:
+        return
+    item_category = np.asarray(item_category)
+    _check_shape("item_category", item_category, (num_items,))
+    wrong = np.flatnonzero(item_category < 0)
+    if wrong.size:
+        raise ValueError(
+            f"item_category[{wrong[0]}] = {item_category[wrong[0]]}: expected a number >= 0"
+        )
+
+
+def _validate_items(params: HmmParams) -> None:
+    if isinstance(params.items, PlainItems):
+        table = np.asarray(params.items.table)
+        _check_shape("items.table", table, (params.items.num_items, params.num_states))
+        _check_rows("items.table (one row per state)", table.T)
+    elif isinstance(params.items, CategoryItems):
+        _check_rows("items.category", np.asarray(params.items.category))
+        within = np.asarray(params.items.item_in_category, np.float64)
+        _check_range("items.item_in_category", within)
+        sums = np.bincount(np.asarray(params.items.category_of), within)
+        used = np.bincount(np.asarray(params.items.category_of)) > 0
+        _check_sums("items.item_in_category (one row per category)", np.where(used, sums, 1.0))
+
+
+def _validate_kernel(params: HmmParams) -> None:
+    kernel = params.kernel
+    assert kernel is not None
+    if kernel.num_items != params.items.num_items:
+        raise ValueError(
+            f"kernel.neighbours has {kernel.num_items} rows: expected {params.items.num_items}"
+        )
+    counts = np.asarray(kernel.counts)
+    where = np.argwhere(~(counts >= 0))
+    if where.size:
+        row, column = where[0]
+        raise ValueError(f"kernel.counts[{row}, {column}] = {counts[row, column]}: expected >= 0")
+
+
+def _check_shape(name: str, table: Array, shape: tuple[int, ...]) -> None:
+    if tuple(table.shape) != tuple(shape):
+        raise ValueError(f"{name} has shape {tuple(table.shape)}: expected {tuple(shape)}")
+
+
+def _check_range(name: str, table: Array) -> None:
+    values = np.asarray(table)
+    where = np.flatnonzero(~((values >= 0) & (values <= 1 + _TOLERANCE)))
+    if where.size:
+        raise ValueError(
+            f"{name}[{where[0]}] = {values.reshape(-1)[where[0]]}: expected a probability"
+        )
+
+
+def _check_rows(name: str, table: np.ndarray) -> None:
+    where = np.argwhere(~(table >= 0))  # catches NaN too
+    if where.size:
+        row, column = where[0]
+        raise ValueError(f"{name}[{row}, {column}] = {table[row, column]}: expected >= 0")
+    _check_sums(name, table.sum(-1, dtype=np.float64))
+
+
+def _check_sums(name: str, sums: np.ndarray) -> None:
+    wrong = np.flatnonzero(np.abs(sums - 1.0) > _TOLERANCE)
+    if wrong.size:
+        raise ValueError(f"{name}: row {wrong[0]} sums to {sums[wrong[0]]:.6g}, expected 1")

@@ -1,0 +1,82 @@
+"""Random words by row and time: the bits behind every draw.
+
+One counter-based hash per pair of 32-bit words, written out so that XLA fuses it with what reads
+it. `jax.random.bits` uses the same hash but keeps half of its output, loops over its rounds on CPU
+and takes one key per call. What the words choose is decided in `sampling`.
+
+Reference:
+    Salmon et al. (2011), "Parallel random numbers: as easy as 1, 2, 3" (Threefry-2x32, 20 rounds).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+# Purposes of words; two that are wanted together are halves of one hash.
+_PURPOSES = {
+    "move": (0, 0),
+    "start": (0, 1),
+    "item": (1, 0),
+    "accept": (1, 1),
+    "action": (2, 0),
+    "gap": (2, 1),
+    "mix": (3, 0),
+    "category": (3, 1),
+}
+_NUM_PAIRS = 4
+_ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
+
+
+def threefry(
+    key: tuple[jax.Array, jax.Array], counter: tuple[jax.Array, jax.Array]
+) -> tuple[jax.Array, jax.Array]:
+    """Returns two random words uint32 for a key of two words and a counter of two words."""
+    keys = (key[0], key[1], key[0] ^ key[1] ^ jnp.uint32(0x1BD11BDA))
+    left, right = counter[0] + keys[0], counter[1] + keys[1]
+    for block in range(5):
+        for rotation in _ROTATIONS[block % 2]:
+            left = left + right
+            right = ((right << rotation) | (right >> (32 - rotation))) ^ left
+        left = left + keys[(block + 1) % 3]
+        right = right + keys[(block + 2) % 3] + jnp.uint32(block + 1)
+    return left, right
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class RowWords:
+    """Streams of random words, one per row.
+
+    Attributes:
+        keys: uint32 [B, 2].
+    """
+
+    keys: jax.Array
+
+    @classmethod
+    def of(cls, key: jax.Array, rows: jax.Array) -> RowWords:
+        """Returns the streams of rows int32 [B]; each depends on (key, its row number) only."""
+        keys = jax.vmap(lambda row: jax.random.key_data(jax.random.fold_in(key, row)))(rows)
+        return cls(keys[:, :2])
+
+    def word(self, purpose: str, time: jax.Array | int, attempt: jax.Array | int = 0) -> jax.Array:
+        """Returns the words of one purpose, uint32 [B], or [T, B] for a time int32 [T, 1].
+
+        Args:
+            purpose: one of `_PURPOSES`.
+            time: step int32 [].
+            attempt: which draw of the same choice.
+        """
+        pair, half = _PURPOSES[purpose]
+        time = jnp.asarray(time)
+        key = (self.keys[:, 0], self.keys[:, 1])
+        if time.ndim:
+            key = (key[0][None], key[1][None])
+        shape = jnp.broadcast_shapes(time.shape, key[0].shape)
+        first = jnp.broadcast_to(time.astype(jnp.uint32), shape)
+        number = jnp.asarray(attempt, jnp.uint32) * jnp.uint32(_NUM_PAIRS) + jnp.uint32(pair)
+        second = jnp.broadcast_to(number, shape)
+        return threefry(key, (first, second))[half]

@@ -1,0 +1,177 @@
+"""Small models and slow, obvious references that the tests of this room share."""
+
+import itertools
+
+import jax
+import numpy as np
+import pytest
+
+from recjax import hmm
+
+NUM_STATES, NUM_ITEMS, NUM_ACTIONS, NUM_GAPS = 3, 6, 2, 4
+
+
+def _settings(**changes):
+    values = dict(
+        num_states=NUM_STATES,
+        num_iterations=10,
+        tolerance=0.0,
+        kernel_window=2,
+        kernel_neighbours=4,
+        kernel_backward=0.5,
+        kernel_damping=0.5,
+        smoothing=0.1,
+    )
+    return hmm.HmmSettings(**{**values, **changes})
+
+
+def _random_events(rng, lengths, max_len, num_items=NUM_ITEMS):
+    shape = (len(lengths), max_len)
+    return hmm.Events(
+        items=rng.integers(0, num_items, shape).astype(np.int32),
+        actions=rng.integers(0, NUM_ACTIONS, shape).astype(np.int32),
+        gaps=rng.integers(1, NUM_GAPS, shape).astype(np.int32),
+        lengths=np.asarray(lengths, np.int32),
+    )
+
+
+def _random_params(rng, kind, kernel=None, num_states=NUM_STATES):
+    def rows(*shape):
+        return rng.dirichlet(np.ones(shape[-1]), shape[:-1]).astype(np.float32)
+
+    if kind == "category":
+        category_of = np.array([0, 1, 0, 2, 1, 0], np.int32)
+        within = rng.random(NUM_ITEMS) + 0.1
+        within /= np.bincount(category_of, within)[category_of]
+        items = hmm.CategoryItems(rows(num_states, 3), within.astype(np.float32), category_of)
+    else:
+        items = hmm.PlainItems(np.ascontiguousarray(rows(num_states, NUM_ITEMS).T))
+    has_kernel = kernel is not None
+    return hmm.HmmParams(
+        start=rows(num_states),
+        transition=rows(num_states, num_states),
+        stop=rng.uniform(0.1, 0.6, num_states).astype(np.float32),
+        action=rows(num_states, NUM_ACTIONS),
+        gap=rows(num_states, NUM_GAPS),
+        mix=(rng.uniform(0.2, 0.8, num_states) if has_kernel else np.zeros(num_states)).astype(
+            np.float32
+        ),
+        items=items,
+        kernel=kernel,
+    )
+
+
+def _own_table(params):
+    """Own item distributions [K, V]."""
+    if isinstance(params.items, hmm.PlainItems):
+        return np.asarray(params.items.table, np.float64).T
+    category_of = params.items.category_of
+    return np.asarray(params.items.category)[:, category_of] * params.items.item_in_category
+
+
+def _kernel_row(kernel, item):
+    """Dense probabilities [V] of one kernel row, from its stored counts; None if it is empty."""
+    row = np.zeros(len(kernel.scale))
+    for neighbour, count in zip(kernel.neighbours[item], kernel.counts[item], strict=True):
+        if neighbour < len(row):
+            row[neighbour] = count * kernel.scale[neighbour]
+    return row / row.sum() if row.sum() > 0 else None
+
+
+def _kernel_given(kernel, previous):
+    """Dense p(item | previous items, oldest first) [V], or None where no row is usable."""
+    total, weight = 0.0, 0.0
+    for lag in range(1, len(kernel.lags) + 1):
+        if lag <= len(previous):
+            row = _kernel_row(kernel, previous[-lag])
+            if row is not None:
+                total, weight = total + row / lag, weight + 1 / lag
+    return total / weight if weight else None
+
+
+def _item_given(params, previous):
+    """p(item | state, previous items) [K, V]."""
+    own = _own_table(params)
+    given = None if params.kernel is None else _kernel_given(params.kernel, previous)
+    if given is None:
+        return own
+    mix = np.asarray(params.mix)[:, None]
+    return (1 - mix) * own + mix * given[None, :]
+
+
+def _emission(params, items, actions, gaps):
+    """p(event | state) [L, K] of one user."""
+    result = []
+    for t, item in enumerate(items):
+        value = _item_given(params, list(items[:t]))[:, item] * params.action[:, actions[t]]
+        result.append(value * params.gap[:, gaps[t]] if t else value)
+    return np.array(result)
+
+
+def _all_paths(params, items, actions, gaps):
+    """Every state path with its joint probability with the events and the end."""
+    emission = _emission(params, items, actions, gaps)
+    paths = list(itertools.product(range(params.num_states), repeat=len(items)))
+    joint = []
+    for path in paths:
+        value = float(params.start[path[0]]) * emission[0, path[0]]
+        for t in range(1, len(path)):
+            before, here = path[t - 1], path[t]
+            value *= (1 - params.stop[before]) * params.transition[before, here]
+            value *= emission[t, here]
+        joint.append(value * params.stop[path[-1]])
+    return paths, np.array(joint, np.float64)
+
+
+@pytest.fixture(scope="session")
+def toolbox():
+    """The functions above under short names."""
+
+    class Toolbox:
+        settings = staticmethod(_settings)
+        random_events = staticmethod(_random_events)
+        random_params = staticmethod(_random_params)
+        own_table = staticmethod(_own_table)
+        item_given = staticmethod(_item_given)
+        kernel_given = staticmethod(_kernel_given)
+        emission = staticmethod(_emission)
+        all_paths = staticmethod(_all_paths)
+        sizes = hmm.HmmSizes(NUM_ITEMS, NUM_ACTIONS, NUM_GAPS)
+
+        @staticmethod
+        def users(events):
+            """(items, actions, gaps) lists of each user."""
+            grids = [np.asarray(g) for g in (events.items, events.actions, events.gaps)]
+            return [
+                [grid[row, :length] for grid in grids]
+                for row, length in enumerate(np.asarray(events.lengths))
+            ]
+
+    return Toolbox
+
+
+@pytest.fixture(params=["plain", "category", "plain+kernel", "category+kernel"])
+def model(request, toolbox):
+    """One model of each family."""
+    kind, _, with_kernel = request.param.partition("+")
+    rng = np.random.default_rng(3)
+    kernel = None
+    if with_kernel:
+        log = toolbox.random_events(rng, [6, 4, 5, 1], 6)
+        kernel = hmm.build_kernel([log], NUM_ITEMS, toolbox.settings(kernel_neighbours=3))
+    return toolbox.random_params(rng, kind, kernel)
+
+
+@pytest.fixture
+def traced_once():
+    """Counts compilations of a jitted function while it is used."""
+
+    def cache_growth(function, use):
+        before = function._cache_size()
+        use()
+        return function._cache_size() - before
+
+    return cache_growth
+
+
+assert jax.config.jax_numpy_rank_promotion == "raise"
