@@ -34,17 +34,13 @@ def get_config() -> ConfigDict:
     cleaning.item_core = 0
     config.prepare.split.method = "leave_one_out"
     config.finetune.tasks = ("next_item",)
-    config.expansion.arms = ConfigDict(
-        {
-            "expanded": ConfigDict({"hmm_users": 0.5, "hmm_continue": 0.5}),
-            "repeated": ConfigDict({"repeat": 1.0}),  # the placebo: no new information
-        }
-    )
     config.expansion.ratio = 2.0
     config.expansion.hmm.num_states = 64
     config.model.inputs = ("item", "position")
     config.model.dropout_rate = 0.4
     config.pretrain.objective = "next_item"
-    config.pretrain.num_steps = 3000
-    config.finetune.next_item.num_steps = 3000
+    for training, num_steps in ((config.pretrain, 800), (config.finetune.next_item, 1200)):
+        training.num_steps = num_steps
+        training.learning_rate = 2e-3
+        training.warmup_steps = 100
     return config

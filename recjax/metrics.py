@@ -299,6 +299,8 @@ def _merge_top(
 ) -> tuple[jax.Array, jax.Array]:
     """Merges a chunk into the running best; of equal scores the smaller id comes first."""
     top_n = best.shape[1]
+    if not top_n:
+        return items, best
     chunk_best, columns = _top_columns(scores, min(top_n, scores.shape[1]))
     all_items = jnp.concatenate([items, ids[columns]], axis=1)
     best, columns = jax.lax.top_k(jnp.concatenate([best, chunk_best], axis=1), top_n)

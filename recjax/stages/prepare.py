@@ -89,7 +89,7 @@ def locate_source(context: Context, folder: Path) -> dict[str, Any]:
 
 def _build_dataset(config: Any, folder: Path) -> dict[str, Path]:
     """Builds a public data set with its TFDS builder and writes its tables as Parquet."""
-    from recjax.data.datasets.event_log import build_dataset, export_dataset
+    from recjax.data.datasets import build_dataset, export_dataset
 
     builder = build_dataset(config.tfds_name, folder / "tfds", config.path)
     return export_dataset(builder, folder / "source")
