@@ -149,7 +149,7 @@ def _by_content(
         return next((c for c in free if _is_rating(values[c])), None)
     # Ids: full columns with several values; the user stands first in nearly every log.
     ids = [c for c in free if len(values[c]) > 0.9 * num_rows and len(set(map(str, values[c]))) > 1]
-    ids = [c for c in ids if not _is_fraction(values[c])]
+    ids = [c for c in ids if not _is_fraction(values[c]) and not _is_flag(values[c])]
     return ids[0] if ids else None
 
 
@@ -165,11 +165,15 @@ def _is_action(values: Sequence[Any]) -> bool:
 
 
 def _is_rating(values: Sequence[Any]) -> bool:
-    """Few different numbers up to 10, as stars have; 0 and 1 alone are a flag."""
+    """Few different whole or half numbers up to 10, as stars are; 0 and 1 alone are a flag."""
     distinct = set(map(str, values))
     if not 3 <= len(distinct) <= 20 or not all(_is_number(value) for value in distinct):
         return False
-    return all(0 <= float(value) <= 10 for value in distinct)
+    return all(0 <= float(value) <= 10 and float(value) % 0.5 == 0 for value in distinct)
+
+
+def _is_flag(values: Sequence[Any]) -> bool:
+    return {str(value).lower() for value in values} <= {"0", "1", "true", "false", "y", "n"}
 
 
 def _is_fraction(values: Sequence[Any]) -> bool:

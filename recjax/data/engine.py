@@ -153,7 +153,11 @@ class Engine:
     def rows(self, table: ir.Table) -> list[dict[str, Any]]:
         """Runs `table` and returns its (few) rows."""
         with _clear_errors("the table engine"):
-            return table.to_pyarrow().to_pylist()
+            if table.get_backend() is self.embedded:
+                return table.to_pyarrow().to_pylist()
+            # Ibis would go by way of pandas, whose newest release PySpark does not know yet.
+            found = start_spark().sql(self.main.compile(table)).collect()
+            return [row.asDict(recursive=True) for row in found]
 
     def count(self, table: ir.Table) -> int:
         """Runs `table` and returns its number of rows."""
@@ -199,7 +203,13 @@ def _open_duckdb(memory_gib: float, scratch: Path) -> Any:
 
 
 def open_spark() -> Any:
-    """Returns an Ibis backend on the active Spark session, or on a new one.
+    """Returns an Ibis backend on the Spark session of `start_spark`."""
+    session = start_spark()  # first: it tells what to install, Ibis would only fail
+    return ibis.pyspark.connect(session)
+
+
+def start_spark() -> Any:
+    """Returns the active Spark session, or a new one, its clock set to UTC.
 
     Raises:
         UserError: if PySpark is not installed.
@@ -211,12 +221,11 @@ def open_spark() -> Any:
     session = SparkSession.getActiveSession() or (
         SparkSession.builder.appName("recjax")
         .config("spark.ui.enabled", "false")
-        .config("spark.sql.session.timeZone", "UTC")
         .config("spark.sql.execution.arrow.pyspark.enabled", "true")
         .getOrCreate()
     )
     session.conf.set("spark.sql.session.timeZone", "UTC")
-    return ibis.pyspark.connect(session)
+    return session
 
 
 @contextlib.contextmanager

@@ -1,8 +1,8 @@
 """The story of the log in prepare: read, clean, split, number, profile; then encode it.
 
 Two steps, because the vocabulary between them counts the training part: `clean_log` ends with
-prepared/cleaned_log.parquet (items by internal code), `encode_log` writes prepared/events.parquet and
-impressions.parquet. The stage calls both; vocabulary, item table and examples are made elsewhere.
+prepared/cleaned_log.parquet (items by internal code), `encode_log` writes prepared/events.parquet
+and impressions.parquet. The stage calls both; vocabulary, item table and examples come from others.
 """
 
 import dataclasses
@@ -30,6 +30,10 @@ from recjax.data.settings import LogSettings
 
 UNK = 1  # vocabulary id of an item that the vocabulary does not hold
 SORTED_BY = ("user", "timestamp", "row")
+TYPES = {  # of both final files; backends differ in what they widen
+    "user": "int32", "item": "int32", "timestamp": "int64", "part": "int8", "action": "int8",
+    "session": "int32", "position": "int32", "label": "int8", "propensity": "float32",
+}  # fmt: skip
 # Intermediate files; Spark does not see names that begin with an underscore.
 _EVENTS, _ITEMS = "cleaned_log.parquet", "cleaned_items.parquet"
 _IMPRESSIONS = "cleaned_impressions.parquet"
@@ -263,5 +267,5 @@ def _encode(engine: Engine, source: Path, ids: ir.Table, path: Path) -> int:
     joined = rows.left_join(ids, "item")
     item = joined.id.fill_null(UNK).cast("int32")
     columns = {name: item if name == "item" else joined[name] for name in rows.columns}
-    first = {name: columns.pop(name) for name in ("user", "item", "timestamp", "part")}
-    return engine.write(joined.select(**first, **columns), path, SORTED_BY, leave_out=("row",))
+    typed = {name: columns.pop(name).cast(TYPES[name]) for name in TYPES if name in columns}
+    return engine.write(joined.select(**typed, **columns), path, SORTED_BY, leave_out=("row",))
