@@ -59,33 +59,32 @@ def open_table(config: EventsConfig) -> ir.Table:
                 f"config.data.{key} is ''; config.data.source='ibis' needs a url such as "
                 "duckdb://shop.db and a table"
             )
-    backend = _connect(config.ibis_url)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        names = backend.list_tables()
-        if config.ibis_table not in names:
-            raise UserError(
-                f"{config.ibis_url} has no table {config.ibis_table!r} (config.data.ibis_table); "
-                f"it has: {', '.join(names[:30]) or 'none'}"
-            )
-        return backend.table(config.ibis_table)
+    _check_file(config.ibis_url)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            return _connect(config.ibis_url).table(config.ibis_table)
+    except Exception as error:  # every backend raises its own kinds for a bad url or table
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(
+            f"config.data.ibis_table={config.ibis_table!r} at config.data.ibis_url="
+            f"{config.ibis_url!r} cannot be opened: {reason}"
+        ) from error
+
+
+def _check_file(url: str) -> None:
+    kind, _, rest = url.partition("://")
+    place = rest.partition("?")[0]
+    if kind in ("duckdb", "sqlite") and not os.path.exists(place):
+        raise UserError(f"config.data.ibis_url={url!r}: there is no file {place}")
 
 
 def _connect(url: str) -> Any:
     if url == "spark":
         return open_spark()
-    kind, _, rest = url.partition("://")
-    place = rest.partition("?")[0]
-    if kind in ("duckdb", "sqlite") and not os.path.exists(place):
-        raise UserError(f"config.data.ibis_url={url!r}: there is no file {place}")
-    if kind == "duckdb" and "read_only" not in url:
+    if url.startswith("duckdb://") and "read_only" not in url:
         url += ("&" if "?" in url else "?") + "read_only=True"
-    try:
-        return ibis.connect(url)
-    except Exception as error:  # every backend raises its own kind; all of them mean a bad url
-        raise UserError(
-            f"config.data.ibis_url={url!r} cannot be opened: {str(error).splitlines()[0]}"
-        ) from error
+    return ibis.connect(url)
 
 
 def _export(table: ir.Table, path: Path) -> None:

@@ -75,7 +75,7 @@ def _check_user_order(engine: Engine, events: ir.Table) -> None:
 def _check_held_out(engine: Engine, events: ir.Table, side: str) -> None:
     known = events.filter(events.item != NO_ITEM) if side == "item" else events
     spans = known.group_by(side).agg(first=known.part.min(), last=known.part.max())
-    _fail(engine, spans.filter(spans["first"] != spans["last"]), f"a {side} is in two parts")
+    _fail(engine, spans.filter(spans["first"] != spans["last"]), f"one {side} is in two parts")
 
 
 def _fail(engine: Engine, leaks: ir.Table, what: str) -> None:

@@ -31,23 +31,23 @@ def _csv_reader(file: SourceFile) -> str:
 
 
 def _scan_lines(file: SourceFile) -> str:
-    """Every line as it is: a delimiter and a quote that no text holds."""
+    """Every line as it is, in `__text`: a delimiter and a quote that no text holds."""
     return (
-        f"SELECT row_number() OVER () AS {ROW}, line FROM read_csv({quote(str(file.path))}, "
-        "columns = {'line': 'VARCHAR'}, header = false, auto_detect = false, delim = '\x01', "
+        f"SELECT row_number() OVER () AS {ROW}, __text FROM read_csv({quote(str(file.path))}, "
+        "columns = {'__text': 'VARCHAR'}, header = false, auto_detect = false, delim = '\x01', "
         "quote = '', escape = '', null_padding = true, strict_mode = false)"
     )
 
 
 def _scan_jsonl(file: SourceFile) -> str:
     fields = ", ".join(
-        f"json_extract_string(object, {quote('/' + _pointer(name))}) AS {quote_name(name)}"
+        f"json_extract_string(__object, {quote('/' + _pointer(name))}) AS {quote_name(name)}"
         for name in file.columns
     )
     return (
-        f"SELECT {ROW}, {fields}, object IS NULL AS __broken, line AS __line FROM (SELECT *, "
-        "CASE WHEN json_valid(line) AND json_type(line) = 'OBJECT' THEN line END AS object "
-        f"FROM ({_scan_lines(file)}) WHERE line IS NOT NULL)"
+        f"SELECT {ROW}, {fields}, CASE WHEN __object IS NULL THEN __text END AS {LINE} "
+        "FROM (SELECT *, CASE WHEN json_valid(__text) AND json_type(__text) = 'OBJECT' THEN __text "
+        f"END AS __object FROM ({_scan_lines(file)}) WHERE __text IS NOT NULL)"
     )
 
 
@@ -56,12 +56,11 @@ def _pointer(name: str) -> str:
 
 
 def _scan_sequences(file: SourceFile) -> str:
-    """User and items of each line; the time is the place in all the lines of that user."""
+    """User and items of each line; the time is the item's place in its line."""
     return (
-        f"SELECT {ROW}, user_id, item_id, row_number() OVER (PARTITION BY user_id ORDER BY {ROW}, "
-        f"place) - 1 AS timestamp FROM (SELECT {ROW}, words[1] AS user_id, "
+        f"SELECT {ROW}, words[1] AS user_id, "
         "unnest(CASE WHEN len(words) > 1 THEN words[2:] ELSE [NULL] END) AS item_id, "
-        "unnest(range(greatest(len(words) - 1, 1))) AS place "
-        f"FROM (SELECT {ROW}, regexp_split_to_array(trim(line, ' \t\r'), '\\s+') AS words "
-        f"FROM ({_scan_lines(file)}) WHERE trim(line, ' \t\r') <> ''))"
+        "unnest(range(greatest(len(words) - 1, 1))) AS timestamp "
+        f"FROM (SELECT {ROW}, regexp_split_to_array(trim(__text, ' \t\r'), '\\s+') AS words "
+        f"FROM ({_scan_lines(file)}) WHERE trim(__text, ' \t\r') <> '')"
     )

@@ -175,6 +175,8 @@ def _missing_column(file: SourceFile, ours: str, theirs: str, key: str) -> str:
         message += f" Perhaps {key}.{ours}={close[0]!r}?"
     if file.format == "csv" and any(_is_number(name) for name in file.columns):
         message += " Its first line looks like data: name columns column0, column1, ... instead."
+    if file.format == "csv" and file.delimiter == " ":
+        message += " If each line is a user and its items, set config.data.format='sequences'."
     return message + " Set the key to '' if there is none." * (ours not in ("user_id", "item_id"))
 
 

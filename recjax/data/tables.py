@@ -125,8 +125,9 @@ def _rejected_lines(engine: Engine, file: SourceFile) -> list[BadRow]:
 
 def _renumber(engine: Engine, part: Path, rejected: list[int]) -> Path:
     """Counts rejected rows in (the scan numbered only what it could split); returns a new part."""
-    after = [row - place for place, row in enumerate(rejected, start=1)]
-    shifts = pa.table({"after": after, "shift": range(1, len(after) + 1)})
+    # Scanned rows above this number lie behind the rejected row; of a run of them the last counts.
+    shift = {row - place: place for place, row in enumerate(rejected, start=1)}
+    shifts = pa.table({"after": list(shift), "shift": list(shift.values())})
     shifts_path, new_part = part.with_suffix(".shifts"), part.with_name(f"full-{part.name}")
     pq.write_table(shifts, shifts_path)
     schema = dict(engine.read_embedded(part).schema().items())
