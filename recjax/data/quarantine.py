@@ -21,6 +21,7 @@ from recjax.errors import UserError
 SCHEMA = pa.schema(
     {"source": pa.string(), "row": pa.int64(), "reason": pa.string(), "values": pa.string()}
 )
+_MOST_REASONS = 3  # told in one message
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +82,7 @@ class Quarantine:
             f"config.prepare.max_quarantine_share allows {self._max_share:.1%}):"
         ]
         advice = hints()
-        for reason, count in here.most_common():
+        for reason, count in here.most_common(_MOST_REASONS):
             source, bad = examples[reason]
             lines.append(f"  {count} x {reason}, first {source} row {bad.row}: {bad.values[:200]}")
             if reason in advice:
