@@ -107,13 +107,14 @@ def _floor_sentence(
     if values["floor"] <= values[best]:
         return ""
     lift = task["lift"].get(f"{best} vs floor", {}).get(metric)
-    verb = "beats" if lift and lift["ci95"][1] < 0 else "is not beaten by"
+    proven = lift and lift["ci95"][1] < 0
+    verb = "beats every model" if proven else "is not beaten by any model"
     also = ""
     if headline:
         also = f" Expansion changed the model by {_lift_text(headline[1])}."
     figures = f"{values['floor']:.4f} against {values[best]:.4f} for {arms.title(best, name)}"
     return (
-        f"The {arms.title('floor', name)} {verb} every model ({metric_title(metric)} {figures}): "
+        f"The {arms.title('floor', name)} {verb} ({metric_title(metric)} {figures}): "
         f"serve the floor until longer training or more data puts a model above it.{also}"
     )
 
