@@ -39,8 +39,8 @@ def get_config() -> ConfigDict:
     config.model.inputs = ("item", "position")
     config.model.dropout_rate = 0.4
     config.pretrain.objective = "next_item"
-    for training, num_steps in ((config.pretrain, 800), (config.finetune.next_item, 1200)):
+    for training, num_steps in ((config.pretrain, 600), (config.finetune.next_item, 600)):
         training.num_steps = num_steps
         training.learning_rate = 2e-3
-        training.warmup_steps = 100
+        training.warmup_steps = 50
     return config

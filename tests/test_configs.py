@@ -1,0 +1,88 @@
+"""Every shipped config is complete, knows no dead key, and trains a step of each of its tasks."""
+
+import importlib
+import re
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from example_records import make_item_table, make_records
+from rich.console import Console
+
+from configs import default
+from recjax.context import Context
+from recjax.data.record_sources import ListSource
+from recjax.experiment import Experiment
+from recjax.logs import Progress
+from recjax.main import dotted_keys
+from recjax.train import with_rows
+from recjax.workdir import Workdir
+
+ROOT = Path(__file__).resolve().parents[1]
+CONFIGS = sorted(path.stem for path in (ROOT / "configs").glob("[!_]*.py"))
+# sections whose keys are a user's own names, not settings
+OPEN = ("data.action_names", "data.columns", "data.catalogue_columns", "data.users_columns")
+OPEN += ("data.graph_columns", "expansion.arms")
+
+
+def load(name):
+    return importlib.import_module(f"configs.{name}").get_config()
+
+
+def settings_of(config):
+    return {key for key in dotted_keys(config) if not key.startswith(OPEN)}
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_config_has_every_key_and_no_other(name):
+    assert settings_of(load(name)) == settings_of(default.get_config())
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_config_has_the_header_a_reader_needs(name):
+    text = (ROOT / "configs" / f"{name}.py").read_text()
+    if name != "default":
+        for word in ("Command:", "Time:", "Result:", "Verified:"):
+            assert word in text.split('"""')[1]
+
+
+def test_no_key_is_dead():
+    code = "\n".join(path.read_text() for path in (ROOT / "recjax").rglob("*.py"))
+    words = set(re.findall(r"\w+", code))
+    leaves = {key.rsplit(".", 1)[-1] for key in settings_of(default.get_config())}
+    assert not leaves - words
+
+
+@pytest.mark.parametrize("name", [name for name in CONFIGS if name != "default"])
+def test_config_trains_a_step_of_each_task(name, tmp_path, monkeypatch):
+    config = load(name)
+    config.num_seeds, config.logging.tensorboard = 1, False
+    config.parallel.prefetch_batches = 0
+    for training in (config.pretrain, config.finetune.next_item, config.finetune.click):
+        training.batch_size = 8
+    config.evaluate.batch_size = 8
+    workdir = Workdir.open(tmp_path)
+    experiment = Experiment(Context(config, workdir, Progress(workdir, Console(quiet=True))))
+    sources = {
+        (kind, split): ListSource(make_records(kind, 24))
+        for kind in ("sequences", "next_item", "click")
+        for split in ("train", "valid", "test")
+    }
+    monkeypatch.setattr(Experiment, "examples", lambda self, kind, split: sources[kind, split])
+    monkeypatch.setattr(Experiment, "_pretrained", lambda self, arm: None)
+    experiment.__dict__["items"] = make_item_table()
+    trainings = [experiment.pretraining("real")]
+    trainings += [experiment.finetuning(task, "real") for task in experiment.tasks]
+    constants = experiment.context.engine.replicate(experiment.constants)
+    for training in trainings:
+        seeds = jnp.asarray(training.seeds, jnp.uint32)
+        state = training.create(training.init_params(seeds), seeds)
+        before = jax.tree.map(np.asarray, state.params)
+        batch = experiment.context.engine.put_member_batch(with_rows(next(training.batches)))
+        state, metrics = training.step(state, batch, constants)
+        state, metrics = training.step(state, batch, constants)  # warm-up: the first rate is 0
+        assert np.isfinite(metrics["train/loss"]).all()
+        moved = jax.tree.map(lambda a, b: not np.array_equal(a, b), before, state.params)
+        assert any(jax.tree.leaves(moved))

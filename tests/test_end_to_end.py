@@ -1,0 +1,152 @@
+"""The smoke run as a user starts it, once; what it leaves behind is read from all sides."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from recjax.data.record_sources import open_examples
+from recjax.evaluation.schema import validate_results
+
+ROOT = Path(__file__).resolve().parents[1]
+# runs the program and then tells what the process has loaded
+RUN = """
+import json, sys
+from recjax.main import main
+code = main(sys.argv[2:])
+heavy = sorted({name.split(".")[0] for name in sys.modules} & {"tensorflow", "torch"})
+open(sys.argv[1], "w").write(json.dumps({"code": code, "heavy": heavy}))
+"""
+
+
+class Smoke:
+    """One work directory of the smoke config."""
+
+    def __init__(self, folder):
+        self.folder, self.work = folder, folder / "work"
+
+    def run(self, *flags):
+        facts = self.folder / "facts.json"
+        command = [sys.executable, "-c", RUN, str(facts), "--config", "configs/smoke.py"]
+        done = subprocess.run(
+            [*command, "--workdir", str(self.work), *flags],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        return {**json.loads(facts.read_text()), "out": done.stdout, "err": done.stderr}
+
+
+@pytest.fixture(scope="module")
+def smoke(tmp_path_factory):
+    run = Smoke(tmp_path_factory.mktemp("smoke"))
+    run.first = run.run()
+    assert run.first["code"] == 0, run.first["err"]
+    return run
+
+
+def read(smoke, name):
+    return json.loads((smoke.work / name).read_text())
+
+
+def test_neither_tensorflow_nor_torch_is_loaded(smoke):
+    assert smoke.first["heavy"] == []
+
+
+def test_results_keep_the_contract_and_carry_floors_arms_and_oracle(smoke):
+    results = read(smoke, "results.json")
+    validate_results(results)
+    next_item = results["tasks"]["next_item"]
+    assert {"floor", "popularity", "item_knn", "real", "expanded", "oracle"} <= set(
+        next_item["arms"]
+    )
+    assert "ndcg_at_10" in next_item["lift"]["expanded vs real"]
+    assert len(next_item["arms"]["real"]["metrics"]["ndcg_at_10"]["per_seed"]) == 2
+    assert next_item["arms"]["oracle"]["metrics"]["ndcg_at_10"]["mean"] > max(
+        next_item["arms"][arm]["metrics"]["ndcg_at_10"]["mean"] for arm in ("floor", "real")
+    )
+    assert set(results["tasks"]["click"]["arms"]) >= {"floor", "real", "expanded", "oracle"}
+
+
+def test_the_terminal_ends_with_table_verdict_and_report(smoke):
+    out = smoke.first["out"]
+    for words in ("counting floor", "real only", "expanded", "report:"):
+        assert words in out
+    verdict = read(smoke, "results.json")["verdict"]
+    assert verdict in " ".join(out.split())
+    assert out.rstrip().endswith(str(smoke.work / "report.html"))
+
+
+def test_report_stands_alone(smoke):
+    page = (smoke.work / "report.html").read_text()
+    assert 'src="http' not in page and 'href="http' not in page and "<svg" in page
+    for title in ("What was done", "Next item", "Click-through", "Expansion", "Training", "Cost"):
+        assert title in page
+
+
+def test_every_user_is_recommended_to_cold_ones_included(smoke):
+    rows = pq.read_table(smoke.work / "recommendations.parquet").to_pandas()
+    users = pq.read_table(smoke.work / "prepared" / "users.parquet").to_pandas()
+    assert set(rows.user_id) == set(users.user_id)
+    assert (users.num_train_events == 0).any()
+    assert rows.groupby("user_id")["rank"].apply(lambda r: list(r) == [*range(1, len(r) + 1)]).all()
+    assert rows.groupby("user_id").score.apply(lambda s: s.is_monotonic_decreasing).all()
+    events = pq.read_table(smoke.work / "prepared" / "events.parquet").to_pandas()
+    items = pq.read_table(smoke.work / "prepared" / "items.parquet").to_pandas().item_id
+    seen = set(zip(users.user_id[events.user], items[events.item], strict=True))
+    assert not seen & set(zip(rows.user_id, rows.item_id, strict=True))
+
+
+def test_synthetic_users_are_marked_and_stay_out_of_validation_and_test(smoke):
+    prepared = smoke.work / "prepared" / "examples"
+    for name, split in (("sequences", "train"), ("next_item", "valid"), ("next_item", "test")):
+        source = open_examples(prepared, name, split)
+        assert len(source) and all(source[i]["source"] == 0 for i in range(len(source)))
+    draws = [
+        open_examples(smoke.work / "expansion" / "expanded" / f"seed_{seed}", "sequences", "train")
+        for seed in (0, 1)
+    ]
+    assert all(draw[i]["source"] > 0 for draw in draws for i in range(len(draw)))
+    first, second = (draw[0]["items"] for draw in draws)
+    assert not np.array_equal(first, second)  # each seed draws its own users
+
+
+def test_bad_rows_are_kept_with_their_reason(smoke):
+    rows = pq.read_table(smoke.work / "prepared" / "quarantine.parquet").to_pandas()
+    assert len(rows) and rows.reason.str.len().min() > 0
+    assert read(smoke, "prepared/profile.json")["quarantine"]
+
+
+def test_second_call_repeats_nothing(smoke):
+    before = {p: p.stat().st_mtime_ns for p in smoke.work.rglob("*.parquet")}
+    results = (smoke.work / "results.json").read_bytes()
+    again = smoke.run()
+    assert again["code"] == 0 and again["out"].count("(done before)") == 8
+    assert (smoke.work / "results.json").read_bytes() == results
+    assert before == {p: p.stat().st_mtime_ns for p in smoke.work.rglob("*.parquet")}
+
+
+def test_other_settings_are_refused_naming_the_field(smoke):
+    other = smoke.run("--config.pretrain.num_steps=13")
+    assert other["code"] == 2 and "config.pretrain.num_steps = 12, now it is 13" in other["err"]
+    assert "Traceback" not in other["err"]
+
+
+def test_candidates_are_scored_and_strangers_refused(smoke):
+    rows = pq.read_table(smoke.work / "recommendations.parquet").to_pandas().head(30)
+    path = smoke.folder / "candidates.csv"
+    rows[["user_id", "item_id"]].to_csv(path, index=False)
+    flags = ("--stages", "recommend", "--redo", "recommend")
+    flag = f"--config.recommend.candidates_path={path}"
+    assert smoke.run(*flags, flag)["code"] == 0
+    scores = pq.read_table(smoke.work / "candidate_scores.parquet").to_pandas()
+    merged = rows.merge(scores, on=["user_id", "item_id"])
+    np.testing.assert_allclose(merged.score_x, merged.score_y, rtol=1e-4, atol=1e-5)
+    path.write_text("user_id,item_id\nnobody,nothing\n")
+    refused = smoke.run(*flags, flag)
+    assert refused["code"] == 2 and "line 2: user_id 'nobody'" in refused["err"]
