@@ -107,7 +107,8 @@ def _propose(
             )
     sequences = file.format == "sequences"
     columns = {ours: guesses[ours].column if ours in guesses else "" for ours in config.columns}
-    names, actions = {}, list(config.actions)
+    names: dict[str, str] = {}
+    actions = list(config.actions)
     if columns["action"]:
         for value in _distinct(engine, file, columns["action"]):
             ours = check_columns.guess_action(value) or _as_action(value)

@@ -37,7 +37,7 @@ class Engine:
 
     def __init__(self, config: EngineConfig, scratch: Path) -> None:
         """Opens the backend named in `config`; makes the folder `scratch`."""
-        with _clear_errors(f"folder {scratch}"):
+        with clear_errors(f"folder {scratch}"):
             scratch.mkdir(parents=True, exist_ok=True)
         self.scratch = scratch
         self.embedded = _open_duckdb(config.memory_gib, scratch)
@@ -64,7 +64,7 @@ class Engine:
 
     def fetch_all(self, sql: str) -> list[tuple[Any, ...]]:
         """Runs `sql` on the embedded engine and returns its (few) rows."""
-        with _clear_errors("the table engine"):
+        with clear_errors("the table engine"):
             return self.embedded.con.execute(sql).fetchall()
 
     def read(self, path: Path) -> ir.Table:
@@ -85,7 +85,7 @@ class Engine:
         """Runs `table`, stores its rows in scratch, and returns them as a table of its backend."""
         self._num_kept += 1
         path = self._scratch_path(name)
-        with _clear_errors(str(path)):
+        with clear_errors(str(path)):
             if table.get_backend() is self.embedded:
                 self._copy(table, path)
                 return self.read_embedded(path)
@@ -105,7 +105,7 @@ class Engine:
         """Puts an Arrow table into scratch and returns it as a table of the embedded engine."""
         self._num_kept += 1
         path = self._scratch_path(name)
-        with _clear_errors(str(path)):
+        with clear_errors(str(path)):
             pq.write_table(rows, path)
         return self.read_embedded(path)
 
@@ -135,7 +135,7 @@ class Engine:
             table = self.read_embedded(self._scratch_path(path.stem))
         order = ", ".join(f'"{name}"' for name in order_by)
         unfinished = path.with_name(path.name + ".unfinished")
-        with _clear_errors(str(path)):
+        with clear_errors(str(path)):
             self._copy(table, unfinished, f" ORDER BY {order}" if order else "", leave_out)
             os.replace(unfinished, path)
         return pq.read_metadata(path).num_rows
@@ -144,7 +144,7 @@ class Engine:
         """Runs `table` of the embedded engine and streams its rows, by way of a scratch file."""
         self._num_kept += 1
         path = self._scratch_path(name)
-        with _clear_errors(str(path)):
+        with clear_errors(str(path)):
             self._copy(table, path)
         with pq.ParquetFile(path) as file:
             yield from file.iter_batches()
@@ -152,7 +152,7 @@ class Engine:
 
     def rows(self, table: ir.Table) -> list[dict[str, Any]]:
         """Runs `table` and returns its (few) rows."""
-        with _clear_errors("the table engine"):
+        with clear_errors("the table engine"):
             if table.get_backend() is self.embedded:
                 return table.to_pyarrow().to_pylist()
             # Ibis would go by way of pandas, whose newest release PySpark does not know yet.
@@ -229,7 +229,7 @@ def start_spark() -> Any:
 
 
 @contextlib.contextmanager
-def _clear_errors(what: str) -> Iterator[None]:
+def clear_errors(what: str) -> Iterator[None]:
     """Turns a full disk, a closed folder or too little memory into one clear message."""
     import duckdb
 

@@ -19,7 +19,7 @@ from recjax.data import events, impressions, splits, users
 from recjax.data.catalogue import read_catalogue
 from recjax.data.cleaning import Cleaned, clean_events
 from recjax.data.codes import NO_ITEM, CodedLog, code_events
-from recjax.data.engine import Engine
+from recjax.data.engine import Engine, clear_errors
 from recjax.data.graph import read_graph
 from recjax.data.ibis_source import fetch_ibis_table
 from recjax.data.leakage import check_leakage
@@ -120,15 +120,16 @@ def clean_log(settings: LogSettings, folder: Path) -> CleanLog:
         check_leakage(engine, final, split.facts)
         train_end = split.facts.get("valid_time")
         users.write_users(engine, folder / "users.parquet", numbers, final, attributes, train_end)
-        facts = {
+        counts = _count_parts(engine, final, settings)
+        splits.check_parts(counts, settings.split)
+        facts: dict[str, Any] = {
             "before": before,
             "after": _profile(engine, final, settings),
             "cleaning": removed,
             "cleaning_facts": cleaned.facts,
-            "split": split.facts | _count_parts(engine, final, settings),
+            "split": split.facts | counts,
             "has_clock": log.has_clock,
         }
-        splits.check_parts(facts["split"], settings.split)
         if shown is not None:
             facts["impressions"] = _write_shown(engine, shown, log, numbers, final, split, folder)
         facts["quarantine"] = quarantine.write(folder / "quarantine.parquet")
@@ -182,8 +183,9 @@ def encode_log(clean: CleanLog, items: pa.Table) -> LogFacts:
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Writes `content` as JSON, whole or not at all."""
     unfinished = path.with_name(path.name + ".unfinished")
-    unfinished.write_text(json.dumps(content, indent=1) + "\n")
-    os.replace(unfinished, path)
+    with clear_errors(str(path)):
+        unfinished.write_text(json.dumps(content, indent=1) + "\n")
+        os.replace(unfinished, path)
 
 
 def _target_ids(settings: LogSettings) -> list[int]:

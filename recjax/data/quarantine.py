@@ -15,7 +15,7 @@ import ibis.expr.types as ir
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from recjax.data.engine import Engine
+from recjax.data.engine import Engine, clear_errors
 from recjax.errors import UserError
 
 SCHEMA = pa.schema(
@@ -40,7 +40,8 @@ class Quarantine:
         """Starts empty; `max_share` is config.prepare.max_quarantine_share."""
         self._engine = engine
         self._path = engine.scratch / "quarantine.parquet"
-        self._writer = pq.ParquetWriter(self._path, SCHEMA)
+        with clear_errors(str(self._path)):
+            self._writer = pq.ParquetWriter(self._path, SCHEMA)
         self._max_share = max_share
         self.counts: Counter[str] = Counter()  # reason: rows
         self._here: Counter[str] = Counter()  # the same since the last check
@@ -91,13 +92,15 @@ class Quarantine:
 
     def write(self, path: Path) -> dict[str, int]:
         """Closes the file, moves it to `path`, and returns {reason: rows}."""
-        self._writer.close()
-        os.replace(self._path, path)
+        with clear_errors(str(path)):
+            self._writer.close()
+            os.replace(self._path, path)
         return dict(sorted(self.counts.items()))
 
     def _add(self, source: Path, rows: pa.Table) -> None:
         named = rows.append_column("source", pa.array([str(source)] * len(rows), pa.string()))
-        self._writer.write_table(named.select(SCHEMA.names).cast(SCHEMA))
+        with clear_errors(str(self._path)):
+            self._writer.write_table(named.select(SCHEMA.names).cast(SCHEMA))
         reasons = rows.column("reason").to_pylist()
         self.counts.update(reasons)
         self._here.update(reasons)
