@@ -15,6 +15,7 @@ import jax.numpy as jnp
 
 _NEGATIVE = -1e30  # finite: a masked logit must not make NaN of an empty running maximum
 _Carry = TypeVar("_Carry")
+_Gradients = tuple[jax.Array, jax.Array, jax.Array]
 
 
 def chunked_cross_entropy(
@@ -120,9 +121,7 @@ def _backward(chunk: int, num_specials: int, saved: tuple, cotangent: jax.Array)
     hidden, table, bias, targets, weights, log_normaliser, losses = saved
     scale = weights * cotangent
 
-    def add_chunk(
-        carry: tuple[jax.Array, ...], start: jax.Array, first: jax.Array
-    ) -> tuple[jax.Array, ...]:
+    def add_chunk(carry: _Gradients, start: jax.Array, first: jax.Array) -> _Gradients:
         d_hidden, d_table, d_bias = carry
         logits = _chunk_logits(hidden, table, bias, start, first, chunk)
         ids = _chunk_ids(start, table.shape[0], chunk)
@@ -151,11 +150,7 @@ def _backward(chunk: int, num_specials: int, saved: tuple, cotangent: jax.Array)
     )
 
 
-def _weighted_sum_forward(*arguments: jax.Array | int) -> tuple[jax.Array, tuple]:
-    return _forward(*arguments)
-
-
-_weighted_sum.defvjp(_weighted_sum_forward, _backward)
+_weighted_sum.defvjp(_forward, _backward)
 
 
 def _over_chunks(

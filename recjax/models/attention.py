@@ -84,8 +84,11 @@ class SelfAttention(nn.Module):
             bias_init=partitioned(nn.initializers.zeros_init(), (None, "heads", "kv")),
             name="query_key_value",
         )(x)
+        query, key, value = (projected[:, :, part] for part in range(3))
         mixed = attend(
-            *(projected[:, :, i] for i in range(3)),
+            query,
+            key,
+            value,
             segments,
             causal=causal,
             dropout_rate=self.dropout_rate,

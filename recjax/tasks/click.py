@@ -5,13 +5,13 @@ Called by the trainer through the task interface (see `recjax.tasks`), and by ev
 """
 
 import dataclasses
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import jax
 import jax.numpy as jnp
 
 from recjax.losses import sigmoid_cross_entropy
-from recjax.models import BertEncoder, ClickHead
+from recjax.models import ClickHead
 from recjax.tasks.encoder_task import EncoderTask
 from recjax.tasks.parameters import Batch, Params
 from recjax.tasks.positions import is_last
@@ -91,12 +91,11 @@ class Click(EncoderTask):
         counts = counts.astype(hidden.dtype)
         pooled = (hidden * counts[..., None]).sum(axis=1)
         pooled = pooled / jnp.maximum(counts.sum(axis=1), 1)[:, None]
-        candidate = BertEncoder(self.encoder).apply(
-            {"params": params["encoder"]}, batch["candidate"], constants, method="embed_items"
-        )
-        return self._head().apply(
+        candidate = self._call_encoder(params, "embed_items", batch["candidate"], constants)
+        logits = self._head().apply(
             {"params": params["head"]}, hidden, pooled, candidate, batch, keys
         )
+        return cast(jax.Array, logits)
 
     def _head(self) -> ClickHead:
         return ClickHead(

@@ -2,7 +2,7 @@
 
 import abc
 import dataclasses
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -41,9 +41,14 @@ class EncoderTask(abc.ABC):
         keys: jax.Array | None = None,
     ) -> jax.Array:
         """Embeds and encodes a batch of sequences -> hidden states float [B, T, D]."""
-        module, variables = BertEncoder(self.encoder), {"params": params["encoder"]}
-        x = module.apply(variables, batch, constants, method="embed")
-        return module.apply(variables, x, batch["segments"], causal, keys, method="encode")
+        x = self._call_encoder(params, "embed", batch, constants)
+        return self._call_encoder(params, "encode", x, batch["segments"], causal, keys)
+
+    def _call_encoder(self, params: Params, method: str, *arguments: Any) -> jax.Array:
+        variables = {"params": params["encoder"]}
+        return cast(
+            jax.Array, BertEncoder(self.encoder).apply(variables, *arguments, method=method)
+        )
 
     def _init_boxed(self, key: jax.Array) -> Any:
         encoder_key, head_key = jax.random.split(key)
