@@ -83,7 +83,7 @@ def main(argv: list[str]) -> int:
         if error.errno not in _NO_SPACE:
             traceback.print_exc()
             return FAILED
-        return _refuse(f"no space to write: {error}; free some, the same command goes on")
+        return _refuse(f"the disk is full: {error}; free some space, the same command goes on")
     except Exception:
         traceback.print_exc()
         return FAILED

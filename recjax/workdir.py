@@ -56,8 +56,12 @@ STAGES = tuple(STAGE_INPUTS)
 def write_json(path: Path, value: Json) -> None:
     """Writes JSON beside `path` and renames it into place."""
     beside = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    beside.write_text(json.dumps(value, indent=1, default=str) + "\n")
-    beside.replace(path)
+    try:
+        beside.write_text(json.dumps(value, indent=1, default=str) + "\n")
+        beside.replace(path)
+    except OSError as error:  # a failed write does not say where
+        beside.unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def read_json(path: Path) -> Json:

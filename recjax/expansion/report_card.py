@@ -22,7 +22,7 @@ from recjax.expansion.statistics import LogSpec, LogStatistics, count_halves, ra
 
 def make_report_card(
     real: RecordSource | Iterable[Record],
-    synthetic: Iterable[Record],
+    synthetic: RecordSource | Iterable[Record],
     reference: RealReference,
     gate: GateConfig,
     *,

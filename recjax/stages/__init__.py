@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import os
 import platform
 import resource
 import subprocess
@@ -30,7 +31,7 @@ def run_stages(
     workdir = Workdir.open(root)
     if redo:
         workdir.redo(redo)
-    if not jax.config.jax_compilation_cache_dir:  # a resumed run compiles nothing twice
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # a resumed run compiles nothing twice
         jax.config.update("jax_compilation_cache_dir", str(workdir / ".compiled"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
     context = Context(config, workdir, Progress(workdir, console))

@@ -1,4 +1,4 @@
-"""check: looks at a stranger's log, says what it found, and writes a config that is ready to run."""
+"""check: looks at a stranger's log, says what it found, writes a config that is ready to run."""
 
 from typing import Any
 
