@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from recjax.hmm.events import take_rows
 from recjax.hmm.inference import draw_index
 from recjax.hmm.tables import KernelTables, SamplingTables
-from recjax.hmm.words import RowWords
+from recjax.hmm.words import RowWords, as_uniform
 
 MAX_TRIES = 32  # draws of an item that is new to its user, before the sequence ends instead
 
@@ -148,7 +148,7 @@ def _draw_item(
     if kernel is None:
         return own
     share = _lag_shares(kernel, window)
-    choice = draw_index(share, (word("accept") >> 8).astype(jnp.float32) * 2.0**-24)
+    choice = draw_index(share, as_uniform(word("accept")))
     row = jnp.take_along_axis(window, choice[:, None], axis=1)[:, 0]
     linked = kernel.draw(jnp.maximum(row, 0), word("item"))
     by_kernel = (word("mix") < take_rows(kernel.mix, state)) & (share.sum(-1) > 0)

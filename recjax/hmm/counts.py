@@ -12,15 +12,17 @@ Reference:
 from __future__ import annotations
 
 import dataclasses
+import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from recjax.hmm.emissions import PlainItems, normalise, observe, weighted_log
+from recjax.hmm.emissions import Observation, PlainItems, normalise, observe, weighted_log
 from recjax.hmm.events import Array, Layout, time_major
 from recjax.hmm.inference import backward, event_log_likelihood, forward, matmul
-from recjax.hmm.parameters import HmmParams
+from recjax.hmm.parameters import HmmParams, host_rng, tilted_rows
 
 _EMPTY_SHARE = 1e-3  # a state with less than this share of an even part is empty
 
@@ -58,32 +60,32 @@ class Counts:
 class Prior:
     """Pseudo-counts: `smoothing` per cell of the small tables, `items` as their class says."""
 
-    smoothing: jax.Array
-    items: dict[str, jax.Array]
+    smoothing: Array
+    items: dict[str, Array]
 
 
+@jax.jit
 def zero_counts(params: HmmParams) -> Counts:
     """Returns counts of nothing, in the shapes of `params`."""
-    state = jnp.zeros_like(params.start)
     return Counts(
-        start=state,
+        start=jnp.zeros_like(params.start),
         transition=jnp.zeros_like(params.transition),
-        stop=state,
-        go_on=state,
+        stop=jnp.zeros_like(params.start),
+        go_on=jnp.zeros_like(params.start),
         action=jnp.zeros_like(params.action),
         gap=jnp.zeros_like(params.gap),
-        kernel=state,
-        kernel_chance=state,
+        kernel=jnp.zeros_like(params.start),
+        kernel_chance=jnp.zeros_like(params.start),
         items=params.items.zero_counts(),
     )
 
 
-@jax.jit
+@functools.partial(jax.jit, donate_argnums=0)
 def add_counts(counts: Counts, params: HmmParams, layout: Layout) -> tuple[Counts, jax.Array]:
     """Adds the expected counts of a batch (the E-step).
 
     Args:
-        counts: sums so far.
+        counts: sums so far; given away, so that large tables are not copied.
         params: the model.
         layout: [B, T]; where states are given they count as observed.
 
@@ -95,31 +97,47 @@ def add_counts(counts: Counts, params: HmmParams, layout: Layout) -> tuple[Count
     alphas, norms = forward(params, layout, observation.likelihood)
     posteriors, arrivals = backward(params, layout, observation.likelihood, alphas, norms)
     value = event_log_likelihood(params, layout, observation, alphas, norms).sum()
-    first, last = layout.positions == 0, layout.lasts
-    later, others = layout.positions > 0, (layout.positions >= 0) & ~last
-    own, kernel, chance = posteriors, counts.kernel, counts.kernel_chance
-    if observation.kernel_share is not None and observation.has_kernel is not None:
+    own, via_kernel = posteriors, jnp.zeros_like(params.mix)
+    if observation.kernel_share is not None:
         own = posteriors * (1.0 - observation.kernel_share)
-        kernel += (posteriors - own).sum((0, 1))
-        chance += _masked_sum(posteriors, observation.has_kernel)
-    gaps = jnp.where(later, layout.gaps, -1)
-    return Counts(
-        start=counts.start + _masked_sum(posteriors, first),
-        transition=counts.transition + _moves(params, alphas, arrivals, later),
-        stop=counts.stop + _masked_sum(posteriors, last),
-        go_on=counts.go_on + _masked_sum(posteriors, others),
-        action=counts.action + _by_class(posteriors, layout.actions, counts.action.shape[1]),
-        gap=counts.gap + _by_class(posteriors, gaps, counts.gap.shape[1]),
-        kernel=kernel,
-        kernel_chance=chance,
+        via_kernel = (posteriors - own).sum((0, 1))
+    seen = _sums_by_class(params, layout, observation, posteriors)
+    new = Counts(
+        transition=_moves(params, alphas, arrivals, layout.positions > 0),
+        kernel=via_kernel,
         items=params.items.count(
             counts.items, layout.items.reshape(-1), own.reshape(-1, own.shape[-1])
         ),
-    ), value
+        **seen,
+    )
+    small = dataclasses.replace(counts, items={})
+    summed = jax.tree.map(jnp.add, small, dataclasses.replace(new, items={}))
+    return dataclasses.replace(summed, items=new.items), value
 
 
-def _masked_sum(values: jax.Array, mask: Array) -> jax.Array:
-    return jnp.where(mask[..., None], values, 0.0).sum((0, 1))
+def _sums_by_class(
+    params: HmmParams, layout: Layout, observation: Observation, posteriors: jax.Array
+) -> dict[str, jax.Array]:
+    """Posteriors summed over the events of every kind; one matrix product for all of them."""
+    num_actions, num_gaps = params.action.shape[1], params.gap.shape[1]
+    later, last = layout.positions > 0, layout.lasts
+    has_kernel = last if observation.has_kernel is None else observation.has_kernel
+    others = (layout.positions >= 0) & ~last
+    masks = jnp.stack([layout.positions == 0, last, others, has_kernel], axis=-1)
+    actions = jax.nn.one_hot(layout.actions, num_actions)
+    gaps = jax.nn.one_hot(jnp.where(later, layout.gaps, -1), num_gaps)
+    kinds = jnp.concatenate([masks.astype(jnp.float32), actions, gaps], axis=-1)
+    num_states, num_kinds = params.num_states, kinds.shape[-1]
+    sums = matmul(posteriors.reshape(-1, num_states).T, kinds.reshape(-1, num_kinds))
+    none = jnp.zeros_like(params.mix)
+    return {
+        "start": sums[:, 0],
+        "stop": sums[:, 1],
+        "go_on": sums[:, 2],
+        "kernel_chance": none if observation.has_kernel is None else sums[:, 3],
+        "action": sums[:, 4 : 4 + num_actions],
+        "gap": sums[:, 4 + num_actions :],
+    }
 
 
 def _moves(
@@ -130,14 +148,6 @@ def _moves(
     arrivals = jnp.where(later[1:, :, None], arrivals[1:], 0.0).reshape(-1, num_states)
     pairs = matmul(alphas[:-1].reshape(-1, num_states).T, arrivals)
     return pairs * (1.0 - params.stop)[:, None] * params.transition
-
-
-def _by_class(values: jax.Array, classes: jax.Array, num_classes: int) -> jax.Array:
-    """Sums [K, num_classes] of values [T, B, K] by class [T, B]; -1 counts nowhere."""
-    if num_classes == 1:
-        return _masked_sum(values, classes >= 0)[:, None]
-    chosen = jax.nn.one_hot(classes.reshape(-1), num_classes)
-    return matmul(values.reshape(-1, values.shape[-1]).T, chosen)
 
 
 @jax.jit
@@ -178,7 +188,7 @@ def log_prior(params: HmmParams, prior: Prior) -> jax.Array:
 
 def make_prior(params: HmmParams, smoothing: float, popularity: np.ndarray) -> Prior:
     """Returns the pseudo-counts of `smoothing` for a model of this shape."""
-    return Prior(jnp.asarray(smoothing, jnp.float32), params.items.prior(smoothing, popularity))
+    return Prior(np.asarray(smoothing, np.float32), params.items.prior(smoothing, popularity))
 
 
 def reseed(key: jax.Array, params: HmmParams, counts: Counts) -> HmmParams:
@@ -187,31 +197,29 @@ def reseed(key: jax.Array, params: HmmParams, counts: Counts) -> HmmParams:
     Empty is a state that hardly any event reaches. On the host; the counts are those that the
     params were estimated from.
     """
-    visits = np.asarray(counts.stop + counts.go_on)
+    visits = np.asarray(counts.stop) + np.asarray(counts.go_on)
     empty = np.flatnonzero(visits < _EMPTY_SHARE * visits.mean())
     if not empty.size:
         return params
-    fullest, items = int(visits.argmax()), params.items
+    fullest, items, rng = int(visits.argmax()), params.items, host_rng(key)
     if isinstance(items, PlainItems):
-        items = PlainItems(_tilted(key, items.table.T, empty, fullest).T)
+        items = PlainItems(_tilted(rng, items.table.T, empty, fullest).T)
     else:
-        items = dataclasses.replace(items, category=_tilted(key, items.category, empty, fullest))
-    copied = {
-        name: getattr(params, name).at[empty].set(getattr(params, name)[fullest])
-        for name in ("transition", "stop", "action", "gap", "mix")
-    }
-    # Half of what led to the fullest state leads to the new ones.
-    ways = params.transition[:, fullest] / 2
-    transition = copied["transition"].at[:, fullest].set(ways)
-    transition = transition.at[:, empty].add((ways / empty.size)[:, None])
-    transition = transition / transition.sum(-1, keepdims=True)
-    start = params.start.at[empty].add(params.start[fullest] / empty.size)
-    copied.update(transition=transition, start=start / start.sum())
-    return dataclasses.replace(params, items=items, **copied)
+        items = dataclasses.replace(items, category=_tilted(rng, items.category, empty, fullest))
+    names = ("start", "transition", "stop", "action", "gap", "mix")
+    tables: dict[str, Any] = {name: np.array(getattr(params, name)) for name in names}
+    for name in names[1:]:
+        tables[name][empty] = tables[name][fullest]
+    for ways in (tables["start"][None, :], tables["transition"]):
+        ways[:, fullest] /= 2  # the other half of what led to the fullest leads to the new ones
+        ways[:, empty] += ways[:, fullest, None] / empty.size
+        ways /= ways.sum(-1, keepdims=True)
+    return jax.tree.map(jnp.asarray, dataclasses.replace(params, items=items, **tables))
 
 
-def _tilted(key: jax.Array, table: jax.Array, empty: np.ndarray, fullest: int) -> jax.Array:
+def _tilted(rng: np.random.Generator, table: Array, empty: np.ndarray, fullest: int) -> np.ndarray:
     """Rows `empty` of a table [K, n] become random tilts of row `fullest`."""
-    noise = 0.2 + jax.random.exponential(key, (empty.size, table.shape[1]))
-    rows = table[fullest][None, :] * noise
-    return table.at[empty].set(rows / rows.sum(-1, keepdims=True))
+    table = np.array(table)
+    odds = np.broadcast_to(table[fullest], (empty.size, table.shape[1]))
+    table[empty] = tilted_rows(rng, odds, 0.2)
+    return table

@@ -58,16 +58,16 @@ class PlainItems:
         """Adds weights [n, K] of events with items [n] to the expected counts."""
         return {"table": counts["table"].at[items].add(weights, mode="drop")}
 
-    def prior(self, smoothing: float, popularity: np.ndarray) -> dict[str, jax.Array]:
+    def prior(self, smoothing: float, popularity: np.ndarray) -> dict[str, np.ndarray]:
         """Returns pseudo-counts: smoothing x V events per state, spread by item popularity."""
         share = (popularity + 1.0) / (popularity.sum() + popularity.size)
-        return {"table": jnp.asarray(smoothing * popularity.size * share, jnp.float32)[:, None]}
+        return {"table": (smoothing * popularity.size * share).astype(np.float32)[:, None]}
 
-    def estimate(self, counts: dict[str, jax.Array], prior: dict[str, jax.Array]) -> PlainItems:
+    def estimate(self, counts: dict[str, jax.Array], prior: dict[str, Array]) -> PlainItems:
         """Returns the distribution that the counts call for."""
         return PlainItems(normalise(counts["table"] + prior["table"], self.table, axis=0))
 
-    def log_prior(self, prior: dict[str, jax.Array]) -> jax.Array:
+    def log_prior(self, prior: dict[str, Array]) -> jax.Array:
         """Returns the log density of the prior up to a constant."""
         return weighted_log(prior["table"], self.table)
 
@@ -119,15 +119,15 @@ class CategoryItems:
             "item": counts["item"].at[items].add(weights.sum(-1), mode="drop"),
         }
 
-    def prior(self, smoothing: float, popularity: np.ndarray) -> dict[str, jax.Array]:
+    def prior(self, smoothing: float, popularity: np.ndarray) -> dict[str, np.ndarray]:
         """Returns pseudo-counts, `smoothing` per cell."""
         del popularity
         return {
-            "category": jnp.full((1, 1), smoothing, jnp.float32),
-            "item": jnp.full((1,), smoothing, jnp.float32),
+            "category": np.full((1, 1), smoothing, np.float32),
+            "item": np.full(1, smoothing, np.float32),
         }
 
-    def estimate(self, counts: dict[str, jax.Array], prior: dict[str, jax.Array]) -> CategoryItems:
+    def estimate(self, counts: dict[str, jax.Array], prior: dict[str, Array]) -> CategoryItems:
         """Returns the distribution that the counts call for."""
         by_state = jnp.swapaxes(counts["category"] + prior["category"], 0, 1)
         item = counts["item"] + prior["item"]
@@ -136,7 +136,7 @@ class CategoryItems:
         within = jnp.where(total > 0, item / jnp.where(total > 0, total, 1), self.item_in_category)
         return CategoryItems(normalise(by_state, self.category), within, self.category_of)
 
-    def log_prior(self, prior: dict[str, jax.Array]) -> jax.Array:
+    def log_prior(self, prior: dict[str, Array]) -> jax.Array:
         """Returns the log density of the prior up to a constant."""
         return weighted_log(prior["category"], self.category) + weighted_log(
             prior["item"], self.item_in_category
@@ -177,7 +177,9 @@ def observe(params: HmmParams, layout: Layout, *, leave_out: bool) -> Observatio
             for events the kernel was counted from.
     """
     item, share, has_kernel = item_probability(params, layout, leave_out=leave_out)
-    likelihood = item * _context_probability(params, layout)
+    likelihood = item
+    if params.action.shape[1] > 1 or params.gap.shape[1] > 1:
+        likelihood = likelihood * _context_probability(params, layout)
     if layout.states is not None:
         states = jnp.arange(params.num_states)[None, None, :]
         known = layout.states[..., None]

@@ -16,6 +16,7 @@ from recjax.hmm.emissions import Observation, observe
 from recjax.hmm.events import Events, Layout, lay_out, take_rows, time_major
 from recjax.hmm.parameters import HmmParams
 from recjax.hmm.validation import validate_events, validate_params
+from recjax.hmm.words import RowWords
 
 
 def matmul(left: jax.Array, right: jax.Array) -> jax.Array:
@@ -270,8 +271,8 @@ def _sample_states(
     layout, _, alphas, _ = _forward_of(params, events)
     num_rows, num_steps = events.items.shape
     rows = first_row + jnp.arange(num_rows, dtype=jnp.int32)
-    keys = jax.vmap(lambda row: jax.random.fold_in(key, row))(rows)
-    words = jax.vmap(lambda key: jax.random.uniform(key, (num_steps,)))(keys).T
+    steps = jnp.arange(num_steps, dtype=jnp.int32)[:, None]
+    words = RowWords.of(key, rows).uniform("move", steps)
     towards = _go_on(params).T
 
     def step(

@@ -10,7 +10,6 @@ import dataclasses
 import math
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from recjax.hmm.emissions import CategoryItems, ItemEmission, PlainItems
@@ -129,44 +128,45 @@ def initial_params(
         item_category: int [V]; given, items are emitted by way of their category.
         kernel: kernel on previous items, or None.
     """
-    num_states = settings.num_states
-    keys = jax.random.split(key, 5)
+    num_states, rng = settings.num_states, host_rng(key)
     if popularity is None:
         popularity = np.zeros(sizes.num_items)
-    share = jnp.asarray((popularity + 1.0) / (popularity.sum() + popularity.size), jnp.float32)
-    noise = _rows_summing_to_one(keys[0], (num_states, num_states), 0.5)
+    share = (popularity + 1.0) / (popularity.sum() + popularity.size)
+    noise = tilted_rows(rng, np.ones((num_states, num_states)), 0.5)
     return HmmParams(
-        start=_rows_summing_to_one(keys[1], (num_states,), 0.5),
-        transition=0.5 * jnp.eye(num_states) + 0.5 * noise,
-        stop=jnp.full((num_states,), 0.1),
-        action=_rows_summing_to_one(keys[2], (num_states, sizes.num_actions), 0.5),
-        gap=_rows_summing_to_one(keys[3], (num_states, sizes.num_gap_bins), 0.5),
-        mix=jnp.full((num_states,), 0.0 if kernel is None else 0.5),
-        items=_initial_items(keys[4], share, num_states, item_category),
+        start=tilted_rows(rng, np.ones(num_states), 0.5),
+        transition=(0.5 * np.eye(num_states) + 0.5 * noise).astype(np.float32),
+        stop=np.full(num_states, 0.1, np.float32),
+        action=tilted_rows(rng, np.ones((num_states, sizes.num_actions)), 0.5),
+        gap=tilted_rows(rng, np.ones((num_states, sizes.num_gap_bins)), 0.5),
+        mix=np.full(num_states, 0.0 if kernel is None else 0.5, np.float32),
+        items=_initial_items(rng, share, num_states, item_category),
         kernel=kernel,
     )
 
 
-def _rows_summing_to_one(key: jax.Array, shape: tuple[int, ...], floor: float) -> jax.Array:
-    values = floor + jax.random.exponential(key, shape)
-    return values / values.sum(-1, keepdims=True)
-
-
 def _initial_items(
-    key: jax.Array, share: jax.Array, num_states: int, item_category: np.ndarray | None
+    rng: np.random.Generator, share: np.ndarray, num_states: int, item_category: np.ndarray | None
 ) -> ItemEmission:
     if item_category is None:
-        noise = 0.2 + jax.random.exponential(key, (share.shape[0], num_states))
-        table = share[:, None] * noise
-        return PlainItems(table / table.sum(0, keepdims=True))
-    category_of = jnp.asarray(item_category, jnp.int32)
-    num_categories = int(np.max(item_category)) + 1
-    totals = jax.ops.segment_sum(share, category_of, num_categories)
-    noise = 0.2 + jax.random.exponential(key, (num_states, num_categories))
-    category = totals[None, :] * noise
-    return CategoryItems(
-        category / category.sum(-1, keepdims=True), share / totals[category_of], category_of
-    )
+        rows = np.broadcast_to(share, (num_states, share.size))
+        return PlainItems(np.ascontiguousarray(tilted_rows(rng, rows, 0.2).T))
+    category_of = np.asarray(item_category, np.int32)
+    totals = np.bincount(category_of, share)
+    rows = np.broadcast_to(totals, (num_states, totals.size))
+    within = (share / totals[category_of]).astype(np.float32)
+    return CategoryItems(tilted_rows(rng, rows, 0.2), within, category_of)
+
+
+def host_rng(key: jax.Array) -> np.random.Generator:
+    """Returns a numpy generator seeded by a key: starts are made on the host, with no compile."""
+    return np.random.default_rng(np.asarray(jax.random.key_data(key)).ravel())
+
+
+def tilted_rows(rng: np.random.Generator, odds: np.ndarray, floor: float) -> np.ndarray:
+    """Returns odds times random factors of at least `floor`, each row over its sum; float32."""
+    values = odds * (floor + rng.exponential(size=odds.shape))
+    return (values / values.sum(-1, keepdims=True)).astype(np.float32)
 
 
 def to_arrays(params: HmmParams) -> dict[str, np.ndarray]:

@@ -133,8 +133,7 @@ def draw_continuations(
     """Continues `events`; as `sample_continuations`, unchecked and traceable."""
     words = RowWords.of(key, rows)
     posterior = next_state_distribution(tables.params, events)
-    uniform = (words.word("start", 0) >> 8).astype(jnp.float32) * 2.0**-24
-    first = draw_index(posterior, uniform)
+    first = draw_index(posterior, words.uniform("start", 0))
     states, lengths = draw_states(tables, words, first, events.lengths > 0, max_new)
     window = None
     if tables.kernel is not None:

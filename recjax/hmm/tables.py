@@ -240,7 +240,8 @@ def _alias_row(odds: np.ndarray) -> np.ndarray:
     surplus = np.cumsum(height[heavy] - 1)
     accept, alias = np.ones(num), np.arange(num)
     if light.size and heavy.size:  # rounding may leave a flat row without either
-        giver = np.searchsorted(surplus, need - (1 - height[light]), side="left")
+        begin = np.concatenate([[0.0], need[:-1]])
+        giver = np.searchsorted(surplus, begin, side="left")
         alias[light] = heavy[np.minimum(giver, heavy.size - 1)]
         accept[light] = height[light]
         # A heavy column that gave more than its surplus is filled by the next one.

@@ -45,6 +45,11 @@ def threefry(
     return left, right
 
 
+def as_uniform(word: jax.Array) -> jax.Array:
+    """Returns the upper 24 bits as a float32 in [0, 1)."""
+    return (word >> 8).astype(jnp.float32) * 2.0**-24
+
+
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class RowWords:
@@ -59,8 +64,14 @@ class RowWords:
     @classmethod
     def of(cls, key: jax.Array, rows: jax.Array) -> RowWords:
         """Returns the streams of rows int32 [B]; each depends on (key, its row number) only."""
-        keys = jax.vmap(lambda row: jax.random.key_data(jax.random.fold_in(key, row)))(rows)
-        return cls(keys[:, :2])
+        words = jax.random.key_data(key).ravel()
+        number = jnp.asarray(rows).astype(jnp.uint32)
+        hashed = threefry((words[0], words[-1]), (number, jnp.zeros_like(number)))
+        return cls(jnp.stack(hashed, axis=-1))
+
+    def uniform(self, purpose: str, time: jax.Array | int) -> jax.Array:
+        """Returns float32 in [0, 1) in steps of 2^-24, for choices among few outcomes only."""
+        return as_uniform(self.word(purpose, time))
 
     def word(self, purpose: str, time: jax.Array | int, attempt: jax.Array | int = 0) -> jax.Array:
         """Returns the words of one purpose, uint32 [B], or [T, B] for a time int32 [T, 1].

@@ -153,7 +153,17 @@ def toolbox():
 @pytest.fixture(params=["plain", "category", "plain+kernel", "category+kernel"])
 def model(request, toolbox):
     """One model of each family."""
-    kind, _, with_kernel = request.param.partition("+")
+    return _model(request.param, toolbox)
+
+
+@pytest.fixture(params=["plain", "category+kernel"])
+def extreme(request, toolbox):
+    """The simplest and the fullest family, where the parts in between add nothing."""
+    return _model(request.param, toolbox)
+
+
+def _model(name, toolbox):
+    kind, _, with_kernel = name.partition("+")
     rng = np.random.default_rng(3)
     kernel = None
     if with_kernel:

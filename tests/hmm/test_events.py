@@ -35,14 +35,14 @@ def test_packing_keeps_every_user_in_order(toolbox, row_len, split):
     assert _users_of(layouts) == expected
 
 
-def test_packed_likelihood_equals_one_user_per_row(toolbox, model):
+def test_packed_likelihood_equals_one_user_per_row(toolbox, extreme):
     rng = np.random.default_rng(1)
     events = toolbox.random_events(rng, rng.integers(0, 8, 30), 7)
     packed = [
-        float(_layout_log_likelihood(model, layout, leave_out=True))
+        float(_layout_log_likelihood(extreme, layout, leave_out=True))
         for layout in hmm.pack_events([events], 4, 17)
     ]
-    expected = hmm.log_likelihood(model, events, leave_out=True)
+    expected = hmm.log_likelihood(extreme, events, leave_out=True)
     np.testing.assert_allclose(sum(packed), expected.sum(), rtol=1e-5)
 
 

@@ -70,50 +70,50 @@ def test_next_item_distribution_equals_sum_over_paths(toolbox, model, events):
         np.testing.assert_allclose(found[row], state @ item, atol=2e-6)
 
 
-def test_next_item_slices_make_the_whole(model, events):
-    whole = hmm.next_item_distribution(model, events)
+def test_next_item_slices_make_the_whole(extreme, events):
+    whole = hmm.next_item_distribution(extreme, events)
     parts = [
-        hmm.next_item_distribution(model, events, first_item=first, num_items=2)
+        hmm.next_item_distribution(extreme, events, first_item=first, num_items=2)
         for first in (0, 2, 4)
     ]
     np.testing.assert_allclose(np.concatenate(parts, axis=1), whole, rtol=1e-6)
     np.testing.assert_allclose(whole.sum(1), 1.0, rtol=1e-5)
-    np.testing.assert_allclose(hmm.next_item_scores(model, events), np.log(whole), rtol=1e-5)
+    np.testing.assert_allclose(hmm.next_item_scores(extreme, events), np.log(whole), rtol=1e-5)
     with pytest.raises(ValueError, match="items 4..6"):
-        hmm.next_item_distribution(model, events, first_item=4, num_items=3)
+        hmm.next_item_distribution(extreme, events, first_item=4, num_items=3)
 
 
-def test_item_log_likelihood_follows_next_item_distribution(model, events):
-    found = hmm.item_log_likelihood(model, events)
+def test_item_log_likelihood_follows_next_item_distribution(extreme, events):
+    found = hmm.item_log_likelihood(extreme, events)
     expected = np.zeros(len(events.lengths))
     for t in range(int(events.lengths.max())):
         prefix = hmm.Events(events.items, events.actions, events.gaps, np.full(5, t, np.int32))
-        share = np.asarray(hmm.next_item_distribution(model, prefix))
+        share = np.asarray(hmm.next_item_distribution(extreme, prefix))
         here = np.log(share[np.arange(5), events.items[:, t]])
         expected += np.where(events.lengths > t, here, 0.0)
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
-def test_posterior_draws_follow_the_paths(toolbox, model):
+def test_posterior_draws_follow_the_paths(toolbox, extreme):
     """Chi-square over all 27 paths of one user; 1e-4 false alarms at the fixed seed."""
     one = toolbox.random_events(np.random.default_rng(8), [3], 3)
     many = jax.tree.map(lambda leaf: np.repeat(leaf, 20_000, axis=0), one)
-    drawn = np.asarray(hmm.sample_states(jax.random.key(0), model, many))
-    paths, joint = toolbox.all_paths(model, *toolbox.users(one)[0])
+    drawn = np.asarray(hmm.sample_states(jax.random.key(0), extreme, many))
+    paths, joint = toolbox.all_paths(extreme, *toolbox.users(one)[0])
     seen = np.bincount(drawn @ np.array([9, 3, 1]), minlength=27)
     expected = 20_000 * joint / joint.sum()
     assert (np.asarray(paths) @ np.array([9, 3, 1]) == np.arange(27)).all()
     assert ((seen - expected) ** 2 / expected).sum() < 61  # 26 degrees of freedom
 
 
-def test_posterior_draw_of_a_row_does_not_depend_on_the_others(model, events):
+def test_posterior_draw_of_a_row_does_not_depend_on_the_others(extreme, events):
     key = jax.random.key(4)
-    whole = hmm.sample_states(key, model, events)
-    part = hmm.sample_states(key, model, jax.tree.map(lambda leaf: leaf[2:], events), first_row=2)
+    whole = hmm.sample_states(key, extreme, events)
+    part = hmm.sample_states(key, extreme, jax.tree.map(lambda leaf: leaf[2:], events), first_row=2)
     np.testing.assert_array_equal(whole[2:], part)
 
 
-def test_padding_content_changes_nothing(model, events):
+def test_padding_content_changes_nothing(extreme, events):
     real = np.arange(5)[None, :] < events.lengths[:, None]
     clean = hmm.Events(
         *[np.where(real, grid, 0) for grid in (events.items, events.actions, events.gaps)],
@@ -121,31 +121,31 @@ def test_padding_content_changes_nothing(model, events):
     )
     wide = jax.tree.map(lambda g: np.pad(g, ((0, 0), (0, 4))) if g.ndim == 2 else g, events)
     for function in (hmm.log_likelihood, hmm.item_log_likelihood):
-        np.testing.assert_array_equal(function(model, events), function(model, clean))
-        np.testing.assert_allclose(function(model, events), function(model, wide), rtol=1e-6)
-    np.testing.assert_array_equal(hmm.smoother(model, events), hmm.smoother(model, clean))
+        np.testing.assert_array_equal(function(extreme, events), function(extreme, clean))
+        np.testing.assert_allclose(function(extreme, events), function(extreme, wide), rtol=1e-6)
+    np.testing.assert_array_equal(hmm.smoother(extreme, events), hmm.smoother(extreme, clean))
 
 
-def test_first_gap_is_not_read(model, events):
+def test_first_gap_is_not_read(extreme, events):
     other = hmm.Events(events.items, events.actions, events.gaps.copy(), events.lengths)
     other.gaps[:, 0] = 0
     np.testing.assert_array_equal(
-        hmm.log_likelihood(model, events), hmm.log_likelihood(model, other)
+        hmm.log_likelihood(extreme, events), hmm.log_likelihood(extreme, other)
     )
 
 
-def test_long_sequence_is_stable(toolbox, model):
+def test_long_sequence_is_stable(toolbox, extreme):
     events = toolbox.random_events(np.random.default_rng(1), [10_000], 10_000)
-    value = float(hmm.log_likelihood(model, events)[0])
-    posteriors = np.asarray(hmm.smoother(model, events))
-    emission = toolbox.emission(model, *toolbox.users(events)[0])
-    alpha, expected = np.asarray(model.start, np.float64), 0.0
-    go_on = (1 - model.stop)[:, None].astype(np.float64) * model.transition
+    value = float(hmm.log_likelihood(extreme, events)[0])
+    posteriors = np.asarray(hmm.smoother(extreme, events))
+    emission = toolbox.emission(extreme, *toolbox.users(events)[0])
+    alpha, expected = np.asarray(extreme.start, np.float64), 0.0
+    go_on = (1 - extreme.stop)[:, None].astype(np.float64) * extreme.transition
     for t, here in enumerate(emission):  # the same recursion in float64
         alpha = (alpha @ go_on if t else alpha) * here
         expected += np.log(alpha.sum())
         alpha = alpha / alpha.sum()
-    expected += np.log(alpha @ model.stop)
+    expected += np.log(alpha @ extreme.stop)
     np.testing.assert_allclose(value, expected, rtol=1e-5)
     np.testing.assert_allclose(posteriors.sum(-1), 1.0, atol=1e-3)
 
@@ -159,15 +159,15 @@ def test_impossible_events_get_minus_infinity_not_nan(toolbox):
     assert not np.isnan(np.asarray(hmm.smoother(params, events))).any()
 
 
-def test_second_batch_of_a_shape_does_not_compile(toolbox, model, events, traced_once):
+def test_second_batch_of_a_shape_does_not_compile(toolbox, extreme, events, traced_once):
     from recjax.hmm import inference
 
     other = toolbox.random_events(np.random.default_rng(9), [5, 2, 0, 1, 3], 5)
-    hmm.log_likelihood(model, events)
-    growth = traced_once(inference._log_likelihood, lambda: hmm.log_likelihood(model, other))
+    hmm.log_likelihood(extreme, events)
+    growth = traced_once(inference._log_likelihood, lambda: hmm.log_likelihood(extreme, other))
     assert growth == 0
 
 
-def test_works_under_jit(model, events):
-    inside = jax.jit(hmm.log_likelihood)(model, jax.tree.map(jax.numpy.asarray, events))
-    np.testing.assert_allclose(inside, hmm.log_likelihood(model, events), rtol=1e-6)
+def test_works_under_jit(extreme, events):
+    inside = jax.jit(hmm.log_likelihood)(extreme, jax.tree.map(jax.numpy.asarray, events))
+    np.testing.assert_allclose(inside, hmm.log_likelihood(extreme, events), rtol=1e-6)

@@ -9,6 +9,10 @@ from recjax import hmm
 from recjax.hmm.learning import _pass, estimate, make_prior
 
 
+# hmmlearn 0.3.3 sets array shapes in place, which numpy 2.5 deprecates.
+pytestmark = pytest.mark.filterwarnings("ignore:Setting the shape on a NumPy array")
+
+
 @pytest.fixture(scope="module")
 def pair():
     rng = np.random.default_rng(2)

@@ -91,9 +91,10 @@ def _log(toolbox, num_users=120, seed=0):
     return events, batches
 
 
-@pytest.mark.parametrize("smoothing", [0.0, 0.3])
-@pytest.mark.parametrize("with_category", [False, True])
-@pytest.mark.parametrize("with_kernel", [False, True])
+@pytest.mark.parametrize(
+    ("smoothing", "with_category", "with_kernel"),
+    [(0.0, False, False), (0.3, False, True), (0.0, True, True), (0.3, True, False)],
+)
 def test_penalised_likelihood_never_falls(toolbox, smoothing, with_category, with_kernel):
     _, batches = _log(toolbox)
     settings = toolbox.settings(smoothing=smoothing, num_iterations=25)

@@ -24,18 +24,18 @@ def _limit(freedom):
     return freedom * (1 - 2 / (9 * freedom) + 3.72 * np.sqrt(2 / (9 * freedom))) ** 3
 
 
-def test_short_users_follow_the_model(toolbox, model):
+def test_short_users_follow_the_model(toolbox, extreme):
     """Chi-square over (items, lengths) of users up to 2 events, all else summed by brute force."""
     num_rows = 60_000
-    events, _ = hmm.sample_users(jax.random.key(1), model, num_rows, max_len=12)
+    events, _ = hmm.sample_users(jax.random.key(1), extreme, num_rows, max_len=12)
     items, lengths = np.asarray(events.items), np.asarray(events.lengths)
     expected = np.zeros(6 + 36)
-    ends = np.asarray(model.stop)
-    first = model.start[:, None] * toolbox.item_given(model, [])
+    ends = np.asarray(extreme.stop)
+    first = extreme.start[:, None] * toolbox.item_given(extreme, [])
     expected[:6] = (first * ends[:, None]).sum(0)
     for item in range(6):
-        moved = (first[:, item] * (1 - ends)) @ model.transition
-        second = (moved * ends)[:, None] * toolbox.item_given(model, [item])
+        moved = (first[:, item] * (1 - ends)) @ extreme.transition
+        second = (moved * ends)[:, None] * toolbox.item_given(extreme, [item])
         expected[6 + 6 * item : 12 + 6 * item] = second.sum(0)
     cells = np.where(lengths == 1, items[:, 0], 6 + 6 * items[:, 0] + items[:, 1])
     seen = np.bincount(cells[lengths <= 2], minlength=42)
@@ -65,25 +65,25 @@ def test_third_item_follows_the_kernel_window(toolbox):
     assert checked > 8
 
 
-def test_states_actions_and_gaps_follow_the_model(toolbox, model):
-    events, states = hmm.sample_users(jax.random.key(2), model, 30_000, max_len=10)
+def test_states_actions_and_gaps_follow_the_model(toolbox, extreme):
+    events, states = hmm.sample_users(jax.random.key(2), extreme, 60_000, max_len=12)
     states, real = np.asarray(states), np.asarray(states) >= 0
     assert (real.sum(1) == np.asarray(events.lengths)).all()
     assert (np.asarray(events.gaps)[:, 0] == 0).all()
     seen = np.bincount(states[:, 0], minlength=3)
-    assert _chi_square(seen, 30_000 * model.start) < _limit(2)
+    assert _chi_square(seen, 60_000 * extreme.start) < _limit(2)
     later = real.copy()
     later[:, 0] = False
     moves = np.zeros((3, 4))
     np.add.at(moves, (states[:, :-1][real[:, :-1]], states[:, 1:][real[:, :-1]]), 1)
-    gap = model.gap.copy()
+    gap = extreme.gap.copy()
     gap[:, 0] = 0  # the bin of first events
     for state in range(3):
-        row = np.append((1 - model.stop[state]) * model.transition[state], model.stop[state])
+        row = np.append((1 - extreme.stop[state]) * extreme.transition[state], extreme.stop[state])
         assert _chi_square(moves[state], moves[state].sum() * row) < _limit(3)
         actions = np.asarray(events.actions)[real & (states == state)]
         seen = np.bincount(actions, minlength=2)
-        assert _chi_square(seen, actions.size * model.action[state]) < _limit(1)
+        assert _chi_square(seen, actions.size * extreme.action[state]) < _limit(1)
         gaps = np.asarray(events.gaps)[later & (states == state)]
         seen = np.bincount(gaps, minlength=4)
         assert _chi_square(seen, gaps.size * gap[state] / gap[state].sum()) < _limit(2)
@@ -122,35 +122,35 @@ def test_tail_items_are_drawn_at_their_rate(toolbox):
     assert abs(cells.var() / cells.mean() - 1) < 0.1
 
 
-def test_rows_do_not_depend_on_batch_split_or_max_len(model):
+def test_rows_do_not_depend_on_batch_split_or_max_len(extreme):
     key = jax.random.key(5)
-    whole, states = hmm.sample_users(key, model, 64, max_len=9)
-    part, part_states = hmm.sample_users(key, model, 16, max_len=9, first_row=32)
-    jax.tree.map(lambda a, b: np.testing.assert_array_equal(a[32:48], b), whole, part)
-    np.testing.assert_array_equal(states[32:48], part_states)
-    short, _ = hmm.sample_users(key, model, 64, max_len=4)
-    np.testing.assert_array_equal(np.minimum(whole.lengths, 4), short.lengths)
-    np.testing.assert_array_equal(np.asarray(whole.items)[:, :4], short.items)
-    other, _ = hmm.sample_users(jax.random.key(6), model, 64, max_len=9)
+    whole, states = hmm.sample_users(key, extreme, 64, max_len=9)
+    part, part_states = hmm.sample_users(key, extreme, 16, max_len=5, first_row=32)
+    np.testing.assert_array_equal(np.minimum(whole.lengths, 5)[32:48], part.lengths)
+    for name in ("items", "actions", "gaps"):
+        expected = np.asarray(getattr(whole, name))[32:48, :5]
+        np.testing.assert_array_equal(expected, getattr(part, name))
+    np.testing.assert_array_equal(states[32:48, :5], part_states)
+    other, _ = hmm.sample_users(jax.random.key(6), extreme, 64, max_len=9)
     assert not np.array_equal(whole.items, other.items)
 
 
 @pytest.mark.parametrize("no_repeats", [False, True])
-def test_rows_are_equal_on_one_and_on_eight_devices(model, no_repeats):
+def test_rows_are_equal_on_one_and_on_eight_devices(extreme, no_repeats):
     mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
     rows = jnp.arange(64, dtype=jnp.int32)
     sharded = jax.device_put(rows, NamedSharding(mesh, PartitionSpec("data")))
-    tables = hmm.make_tables(model)
+    tables = hmm.make_tables(extreme)
     everywhere = jax.device_put(tables, NamedSharding(mesh, PartitionSpec()))
-    options = {"max_len": 6, "no_repeats": no_repeats}
+    options = {"max_len": 9, "no_repeats": no_repeats}
     one = hmm.draw_users(jax.random.key(0), tables, rows, **options)
     eight = hmm.draw_users(jax.random.key(0), everywhere, sharded, **options)
     assert len(eight[1].sharding.device_set) == 8
     jax.tree.map(np.testing.assert_array_equal, one, eight)
 
 
-def test_no_repeats_holds_and_ends_when_all_is_seen(model):
-    events, states = hmm.sample_users(jax.random.key(0), model, 2000, max_len=12, no_repeats=True)
+def test_no_repeats_holds_and_ends_when_all_is_seen(extreme):
+    events, states = hmm.sample_users(jax.random.key(0), extreme, 2000, max_len=12, no_repeats=True)
     lengths = np.asarray(events.lengths)
     assert lengths.max() <= 6 and lengths.min() >= 1  # six items in all
     for row, length in zip(np.asarray(events.items), lengths, strict=True):
@@ -158,83 +158,83 @@ def test_no_repeats_holds_and_ends_when_all_is_seen(model):
     np.testing.assert_array_equal((np.asarray(states) >= 0).sum(1), lengths)
 
 
-def test_no_repeats_draws_follow_the_remaining_items(toolbox, model):
-    events, _ = hmm.sample_users(jax.random.key(3), model, 60_000, max_len=2, no_repeats=True)
+def test_no_repeats_draws_follow_the_remaining_items(toolbox, extreme):
+    events, _ = hmm.sample_users(jax.random.key(3), extreme, 60_000, max_len=2, no_repeats=True)
     items, lengths = np.asarray(events.items), np.asarray(events.lengths)
     for first in range(6):
         here = items[(items[:, 0] == first) & (lengths == 2), 1]
-        state = model.start * toolbox.item_given(model, [])[:, first] * (1 - model.stop)
-        state = state / state.sum() @ model.transition
-        item = toolbox.item_given(model, [first])
+        state = extreme.start * toolbox.item_given(extreme, [])[:, first] * (1 - extreme.stop)
+        state = state / state.sum() @ extreme.transition
+        item = toolbox.item_given(extreme, [first])
         item[:, first] = 0
         # The state is drawn first, then an item that is new: each state's rest sums to 1.
         expected = state @ (item / item.sum(1, keepdims=True))
         assert _chi_square(np.bincount(here, minlength=6), here.size * expected) < _limit(5)
 
 
-def test_continuations_follow_the_posterior(toolbox, model):
+def test_continuations_follow_the_posterior(toolbox, extreme):
     """First new item, and length, of a continued user against all state paths."""
     one = toolbox.random_events(np.random.default_rng(8), [3], 4)
     many = jax.tree.map(lambda leaf: np.repeat(leaf, 50_000, axis=0), one)
-    events = hmm.sample_continuations(jax.random.key(0), model, many, max_new=15)
+    events = hmm.sample_continuations(jax.random.key(0), extreme, many, max_new=15)
     items, lengths = np.asarray(events.items), np.asarray(events.lengths)
     assert items.shape == (50_000, 19) and lengths.min() == 4
     np.testing.assert_array_equal(items[:, :3], many.items[:, :3])
-    expected = np.asarray(hmm.next_item_distribution(model, one))[0]
+    expected = np.asarray(hmm.next_item_distribution(extreme, one))[0]
     assert _chi_square(np.bincount(items[:, 3], minlength=6), 50_000 * expected) < _limit(5)
-    paths, joint = toolbox.all_paths(model, *toolbox.users(one)[0])
+    paths, joint = toolbox.all_paths(extreme, *toolbox.users(one)[0])
     last = np.zeros(3)
     for path, weight in zip(paths, joint, strict=True):
-        last[path[-1]] += weight / model.stop[path[-1]]
-    state = (last * (1 - model.stop)) @ model.transition
+        last[path[-1]] += weight / extreme.stop[path[-1]]
+    state = (last * (1 - extreme.stop)) @ extreme.transition
     state /= state.sum()
     ends, alive = [], state
     for _ in range(4):
-        ends.append(alive @ model.stop)
-        alive = (alive * (1 - model.stop)) @ model.transition
+        ends.append(alive @ extreme.stop)
+        alive = (alive * (1 - extreme.stop)) @ extreme.transition
     seen = np.bincount(np.minimum(lengths - 4, 4), minlength=5)
     share = np.append(ends, 1 - sum(ends))
     assert _chi_square(seen, 50_000 * share) < _limit(4)
 
 
-def test_continuations_keep_padding_rows_empty_and_rows_apart(toolbox, model):
+def test_continuations_keep_padding_rows_empty_and_rows_apart(toolbox, extreme):
     rng = np.random.default_rng(8)
     events = toolbox.random_events(rng, [3, 0, 1, 4], 4)
     key = jax.random.key(0)
-    whole = hmm.sample_continuations(key, model, events, max_new=5)
+    whole = hmm.sample_continuations(key, extreme, events, max_new=5)
     assert int(whole.lengths[1]) == 0 and (np.asarray(whole.items)[1] == 0).all()
     part = hmm.sample_continuations(
-        key, model, jax.tree.map(lambda leaf: leaf[2:], events), max_new=5, first_row=2
+        key, extreme, jax.tree.map(lambda leaf: leaf[2:], events), max_new=5, first_row=2
     )
     jax.tree.map(lambda a, b: np.testing.assert_array_equal(a[2:], b), whole, part)
     real = np.arange(9)[None, :] < np.asarray(whole.lengths)[:, None]
     assert (np.asarray(whole.gaps)[:, 1:][real[:, 1:]] > 0).all()
 
 
-def test_continuations_without_repeats_bring_new_items_only(toolbox, model):
+def test_continuations_without_repeats_bring_new_items_only(toolbox, extreme):
     events = toolbox.random_events(np.random.default_rng(8), [3] * 500, 3)
-    drawn = hmm.sample_continuations(jax.random.key(0), model, events, max_new=8, no_repeats=True)
+    drawn = hmm.sample_continuations(jax.random.key(0), extreme, events, max_new=8, no_repeats=True)
     for row, length in zip(np.asarray(drawn.items), np.asarray(drawn.lengths), strict=True):
         new = row[3:length].tolist()
         assert len(set(new)) == len(new) and not set(new) & set(row[:3].tolist())
 
 
-def test_second_draw_of_a_shape_does_not_compile(model, traced_once):
-    tables = hmm.make_tables(model)
-    hmm.sample_users(jax.random.key(0), tables, 8, max_len=5)
+def test_second_draw_of_a_shape_does_not_compile(extreme, traced_once):
+    tables = hmm.make_tables(extreme)
+    hmm.sample_users(jax.random.key(0), tables, 64, max_len=9)
     growth = traced_once(
         sampling.draw_users,
-        lambda: hmm.sample_users(jax.random.key(1), tables, 8, max_len=5, first_row=8),
+        lambda: hmm.sample_users(jax.random.key(1), tables, 64, max_len=9, first_row=8),
     )
     assert growth == 0
 
 
-def test_sizes_below_one_are_refused(toolbox, model):
+def test_sizes_below_one_are_refused(toolbox, extreme):
     with pytest.raises(ValueError, match="num_rows = 0"):
-        hmm.sample_users(jax.random.key(0), model, 0, max_len=5)
+        hmm.sample_users(jax.random.key(0), extreme, 0, max_len=5)
     events = toolbox.random_events(np.random.default_rng(8), [3], 3)
     with pytest.raises(ValueError, match="max_new = 0"):
-        hmm.sample_continuations(jax.random.key(0), model, events, max_new=0)
+        hmm.sample_continuations(jax.random.key(0), extreme, events, max_new=0)
     events.items[0, 1] = 6
     with pytest.raises(ValueError, match=r"items\[0, 1\] = 6"):
-        hmm.sample_continuations(jax.random.key(0), model, events, max_new=1)
+        hmm.sample_continuations(jax.random.key(0), extreme, events, max_new=1)
