@@ -10,10 +10,7 @@ from recjax.hmm.emissions import CategoryItems, PlainItems
 from recjax.hmm.events import Events, Layout, lay_out, pack_events
 from recjax.hmm.inference import (
     filter,  # noqa: A004 (its name everywhere)
-    item_log_likelihood,
     log_likelihood,
-    next_item_distribution,
-    next_item_scores,
     sample_states,
     smoother,
     viterbi,
@@ -28,6 +25,7 @@ from recjax.hmm.parameters import (
     initial_params,
     to_arrays,
 )
+from recjax.hmm.prediction import item_log_likelihood, next_item_distribution, next_item_scores
 from recjax.hmm.sampling import draw_continuations, draw_users, sample_continuations, sample_users
 from recjax.hmm.tables import SamplingTables, make_tables
 from recjax.hmm.validation import validate_events, validate_params

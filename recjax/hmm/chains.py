@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from recjax.hmm.events import take_rows
-from recjax.hmm.inference import draw_index
+from recjax.hmm.recursions import draw_index
 from recjax.hmm.tables import KernelTables, SamplingTables
 from recjax.hmm.words import RowWords, as_uniform
 

@@ -21,8 +21,8 @@ import numpy as np
 
 from recjax.hmm.emissions import Observation, PlainItems, normalise, observe, weighted_log
 from recjax.hmm.events import Array, Layout, time_major
-from recjax.hmm.inference import backward, event_log_likelihood, forward, matmul
 from recjax.hmm.parameters import HmmParams, host_rng, tilted_rows
+from recjax.hmm.recursions import backward, event_log_likelihood, forward, matmul
 
 _EMPTY_SHARE = 1e-3  # a state with less than this share of an even part is empty
 

@@ -7,6 +7,7 @@ does not grow with the number of users. Reading data and choosing settings do no
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable, Iterable
 
 import jax
@@ -24,9 +25,9 @@ from recjax.hmm.counts import (
 )
 from recjax.hmm.emissions import observe
 from recjax.hmm.events import Events, Layout, pack_events, time_major
-from recjax.hmm.inference import event_log_likelihood, forward
 from recjax.hmm.kernel import Kernel
 from recjax.hmm.parameters import HmmParams, HmmSettings, HmmSizes, initial_params
+from recjax.hmm.recursions import event_log_likelihood, forward
 from recjax.hmm.validation import validate_events, validate_item_category, validate_params
 
 Batches = Callable[[], Iterable[Events]]
@@ -221,12 +222,8 @@ def _packed(
     if first is None:
         return iter(())
 
-    def checked() -> Iterable[Events]:
-        yield first
-        yield from iterator
-
     def stream() -> Iterable[Events]:
-        for events in checked():
+        for events in itertools.chain([first], iterator):
             if sizes is not None:
                 validate_events(events, sizes)
             yield events

@@ -16,8 +16,9 @@ import jax.numpy as jnp
 
 from recjax.hmm.chains import draw_context, draw_items, draw_states
 from recjax.hmm.events import Events
-from recjax.hmm.inference import draw_index, next_state_distribution, previous_items
 from recjax.hmm.parameters import HmmParams
+from recjax.hmm.prediction import next_state_distribution, previous_items
+from recjax.hmm.recursions import draw_index
 from recjax.hmm.tables import SamplingTables, make_tables
 from recjax.hmm.validation import validate_events
 from recjax.hmm.words import RowWords

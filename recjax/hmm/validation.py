@@ -73,6 +73,16 @@ def validate_events(events: Events, sizes: HmmSizes) -> None:
             )
 
 
+def validate_input(params: HmmParams, events: Events) -> None:
+    """Checks a model and a batch together.
+
+    Raises:
+        ValueError: naming the tensor, the row and the value.
+    """
+    validate_params(params)
+    validate_events(events, params.sizes)
+
+
 def validate_item_category(item_category: np.ndarray | None, num_items: int) -> None:
     """Checks one category per item, counted from 0.
 

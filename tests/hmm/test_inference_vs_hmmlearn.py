@@ -8,7 +8,6 @@ from hmmlearn.hmm import CategoricalHMM
 from recjax import hmm
 from recjax.hmm.learning import _pass, estimate, make_prior
 
-
 # hmmlearn 0.3.3 sets array shapes in place, which numpy 2.5 deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:Setting the shape on a NumPy array")
 

@@ -1,0 +1,138 @@
+"""The scaled recursions over time that learning, inference and draws share.
+
+Float32, over time-major layouts; traced, without checks. What users of the package call is in
+`inference`, `prediction`, `learning` and `sampling`.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from recjax.hmm.emissions import Observation, observe
+from recjax.hmm.events import Events, Layout, lay_out, time_major
+from recjax.hmm.parameters import HmmParams
+
+
+def matmul(left: jax.Array, right: jax.Array) -> jax.Array:
+    """Matrix product in full float32; accelerators would round the factors to fewer bits."""
+    return jnp.matmul(left, right, precision=jax.lax.Precision.HIGHEST)
+
+
+def forward(
+    params: HmmParams, layout: Layout, likelihood: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Runs the scaled forward recursion.
+
+    Args:
+        params: the model.
+        layout: time-major [T, B].
+        likelihood: float32 [T, B, K] of `observe`.
+
+    Returns:
+        alphas float32 [T, B, K], p(state | events so far), and norms float32 [T, B], the
+        probability of each event given those before it, over the scale of `observe`; both are
+        meaningless on padding. An impossible event has norm 0 and alphas 0.
+
+    Reference:
+        Rabiner (1989), "A Tutorial on Hidden Markov Models", Sec. V.A; the stop is one more exit.
+    """
+    go_on = go_on_matrix(params)
+
+    def step(
+        alpha: jax.Array, event: tuple[jax.Array, jax.Array]
+    ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+        first, here = event
+        moved = matmul(alpha, go_on)
+        joint = jnp.where(first[:, None], params.start[None, :], moved) * here
+        norm = joint.sum(-1)
+        alpha = joint / jnp.where(norm > 0, norm, 1.0)[:, None]
+        return alpha, (alpha, norm)
+
+    _, (alphas, norms) = jax.lax.scan(
+        step, jnp.zeros_like(likelihood[0]), (layout.positions == 0, likelihood)
+    )
+    return alphas, norms
+
+
+def backward(
+    params: HmmParams,
+    layout: Layout,
+    likelihood: jax.Array,
+    alphas: jax.Array,
+    norms: jax.Array,
+) -> tuple[jax.Array, jax.Array]:
+    """Runs the scaled backward recursion.
+
+    Returns:
+        posteriors float32 [T, B, K], p(state | all events of the user), and arrivals float32
+        [T, B, K], such that p(state i at t - 1, state j at t | all) is
+        alphas[t - 1, i] (1 - stop[i]) transition[i, j] arrivals[t, j]; both are 0 on padding.
+    """
+    go_back = go_on_matrix(params).T
+    ends = (alphas * params.stop[None, None, :]).sum(-1)
+    real = layout.positions >= 0
+
+    def step(
+        arrival: jax.Array, event: tuple[jax.Array, ...]
+    ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+        last, keep, here, alpha, norm, end = event
+        stopped = params.stop[None, :] * _inverse(end)[:, None]
+        beta = jnp.where(last[:, None], stopped, matmul(arrival, go_back))
+        beta = jnp.where(keep[:, None], beta, 0.0)
+        arrival = beta * here * _inverse(norm)[:, None]
+        return arrival, (alpha * beta, arrival)
+
+    _, outputs = jax.lax.scan(
+        step,
+        jnp.zeros_like(alphas[0]),
+        (layout.lasts, real, likelihood, alphas, norms, ends),
+        reverse=True,
+    )
+    return outputs
+
+
+def event_log_likelihood(
+    params: HmmParams,
+    layout: Layout,
+    observation: Observation,
+    alphas: jax.Array,
+    norms: jax.Array,
+) -> jax.Array:
+    """Returns log p(event | events before) float32 [T, B], with the stop at the last event."""
+    real = layout.positions >= 0
+    value = jnp.log(norms) + observation.log_scale
+    end = (alphas * params.stop[None, None, :]).sum(-1)
+    value += jnp.where(layout.lasts, jnp.log(jnp.where(layout.lasts, end, 1.0)), 0.0)
+    return jnp.where(real, value, 0.0)
+
+
+def forward_of(
+    params: HmmParams, events: Events
+) -> tuple[Layout, Observation, jax.Array, jax.Array]:
+    """Returns the time-major layout and observation of `events`, and `forward` over them."""
+    layout = time_major(lay_out(events))
+    observation = observe(params, layout, leave_out=False)
+    alphas, norms = forward(params, layout, observation.likelihood)
+    return layout, observation, alphas, norms
+
+
+def draw_index(weights: jax.Array, uniform: jax.Array) -> jax.Array:
+    """Draws int32 [B] with odds weights [B, K], one uniform [B] each; for few outcomes only."""
+    sums = jnp.cumsum(weights, axis=-1)
+    index = (sums <= uniform[:, None] * sums[:, -1:]).sum(-1)
+    return jnp.minimum(index, weights.shape[-1] - 1).astype(jnp.int32)
+
+
+def go_on_matrix(params: HmmParams) -> jax.Array:
+    """Probability [K, K] of going on from state i and then being in state j."""
+    return (1.0 - params.stop)[:, None] * params.transition
+
+
+def _inverse(value: jax.Array) -> jax.Array:
+    return jnp.where(value > 0, 1.0 / or_one(value), 0.0)
+
+
+def or_one(value: jax.Array) -> jax.Array:
+    """Returns the value where it is above 0, else 1: a safe divisor."""
+    return jnp.where(value > 0, value, 1.0)
