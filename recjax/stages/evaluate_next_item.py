@@ -1,12 +1,12 @@
 """Next item on the test users: ranks of floors, arms and the oracle, lists, curves, examples."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from recjax.data.record_sources import Source
+from recjax.data.record_sources import LimitedSource, Source
 from recjax.evaluation import slices
 from recjax.evaluation.beyond_accuracy import ListStatistics
 from recjax.evaluation.counts import count_log
@@ -22,7 +22,7 @@ from recjax.evaluation.ranking import metrics_per_user, rank_scores
 from recjax.evaluation.results import StatisticsConfig, ranked_task
 from recjax.experiment import Experiment
 from recjax.stages.oracle import ShopOracle
-from recjax.workdir import write_json
+from recjax.workdir import read_json, write_json
 
 _CHUNK = 256  # examples scored at once by floors and oracle
 _LIST = 10  # length of the lists that coverage, diversity and novelty look at
@@ -186,7 +186,7 @@ def _slices(experiment: Experiment, test: Source) -> dict[str, np.ndarray]:
     lengths, targets, new, known, last_times, target_times = map(
         np.concatenate, zip(*parts, strict=True)
     )
-    timed = experiment.context.config.data.time_unit != "order"
+    timed = read_json(experiment.context.workdir / "prepared" / "profile.json")["has_clock"]
     return slices.slice_masks(
         slices.ExampleFacts(
             history_lengths=lengths,
@@ -204,36 +204,17 @@ def _data_curve(experiment: Experiment, floor: Floor, test: Source) -> dict[str,
     """Refits the chosen counting floor on random shares of the users: would more data help?"""
     assert isinstance(floor, CountingFloor)
     settings, train = experiment.context.config.evaluate, experiment.examples("sequences", "train")
-    order = np.random.default_rng([experiment.context.config.seed, 11]).permutation(len(train))
     rows = []
     for share in settings.data_curve_shares:
-        chosen = np.sort(order[: max(1, round(share * len(train)))])
-        counts = count_log(
-            _items_of(_Subset(train, chosen)),
-            experiment.items.vocab_size,
-            (floor.chosen.window,),
-        )
+        number = max(1, round(share * len(train)))
+        chosen = LimitedSource(train, number, seed=experiment.context.config.seed)
+        window = (floor.chosen.window,)
+        counts = count_log(_items_of(chosen), experiment.items.vocab_size, window)
         ranks = rank_examples(
             CountingFloor(counts, floor.chosen), _examples(test), settings.mask_history
         )
-        rows.append({"share": share, "users": len(chosen), "ndcg_at_10": _ndcg(ranks[None])})
+        rows.append({"share": share, "users": number, "ndcg_at_10": _ndcg(ranks[None])})
     return {"model": "counting floor", "metric": "ndcg_at_10", "rows": rows}
-
-
-class _Subset:
-    """Chosen records of a source."""
-
-    def __init__(self, source: Source, chosen: np.ndarray) -> None:
-        self._source, self._chosen = source, chosen
-
-    def __len__(self) -> int:
-        return len(self._chosen)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        return self._source[int(self._chosen[index])]
-
-    def __getitems__(self, indices: Iterable[int]) -> list[dict[str, Any]]:
-        return self._source.__getitems__([int(self._chosen[i]) for i in indices])
 
 
 def _example_users(
