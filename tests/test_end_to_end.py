@@ -13,6 +13,7 @@ from recjax.data.record_sources import open_examples
 from recjax.evaluation.schema import validate_results
 
 ROOT = Path(__file__).resolve().parents[1]
+pytestmark = pytest.mark.xdist_group("smoke")  # one worker, so that there is one run
 # runs the program and then tells what the process has loaded
 RUN = """
 import json, sys

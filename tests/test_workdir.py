@@ -13,9 +13,11 @@ def made_from(**config):
 def test_other_settings_are_refused_naming_the_field(tmp_path):
     work = Workdir.open(tmp_path)
     work.start("prepare", made_from(path="a.csv"))
-    work.start("prepare", made_from(path="a.csv"))
-    with pytest.raises(UserError, match=r"config\.data\.path = 'a.csv', now it is 'b.csv'.*--redo"):
-        work.start("prepare", made_from(path="b.csv"))
+    work.start("prepare", made_from(path="b.csv"))  # nothing was made yet, so nothing is bound
+    (work / "prepared").mkdir()
+    work.start("prepare", made_from(path="b.csv"))
+    with pytest.raises(UserError, match=r"config\.data\.path = 'b.csv', now it is 'c.csv'.*--redo"):
+        work.start("prepare", made_from(path="c.csv"))
 
 
 def test_redo_forgets_the_stage_and_what_follows(tmp_path):

@@ -8,7 +8,7 @@ import pytest
 
 from recjax.evaluation import counts, floors, ranking
 
-BEAUTY = pathlib.Path("/work/shared/data/amazon_beauty/Beauty.txt.gz")
+BEAUTY = pathlib.Path(__file__).resolve().parents[3] / "shared/data/amazon_beauty/Beauty.txt.gz"
 WIDTH = 17
 
 
