@@ -177,7 +177,7 @@ def _ratio(part: jax.Array, total: jax.Array, fallback: jax.Array) -> jax.Array:
 
 @jax.jit
 def log_prior(params: HmmParams, prior: Prior) -> jax.Array:
-    """Returns the log density of the prior up to a constant, the penalty that EM climbs with."""
+    """Returns the log density [] of the prior up to a constant, the penalty EM climbs with."""
     value = params.items.log_prior(prior.items)
     tables = [params.start, params.transition, params.action, params.gap]
     tables += [params.stop, 1.0 - params.stop]

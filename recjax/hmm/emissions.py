@@ -49,7 +49,7 @@ class PlainItems:
         return jax.lax.slice_in_dim(jnp.asarray(self.table), first, first + size)
 
     def zero_counts(self) -> dict[str, jax.Array]:
-        """Returns empty expected counts."""
+        """Returns empty expected counts, {"table": [V, K]}."""
         return {"table": jnp.zeros_like(self.table)}
 
     def count(
@@ -59,16 +59,16 @@ class PlainItems:
         return {"table": counts["table"].at[items].add(weights, mode="drop")}
 
     def prior(self, smoothing: float, popularity: np.ndarray) -> dict[str, np.ndarray]:
-        """Returns pseudo-counts: smoothing x V events per state, spread by item popularity."""
+        """Returns pseudo-counts [V, 1]: smoothing x V events per state, spread by popularity."""
         share = (popularity + 1.0) / (popularity.sum() + popularity.size)
         return {"table": (smoothing * popularity.size * share).astype(np.float32)[:, None]}
 
     def estimate(self, counts: dict[str, jax.Array], prior: dict[str, Array]) -> PlainItems:
-        """Returns the distribution that the counts call for."""
+        """Returns the distribution that the counts [V, K] call for."""
         return PlainItems(normalise(counts["table"] + prior["table"], self.table, axis=0))
 
     def log_prior(self, prior: dict[str, Array]) -> jax.Array:
-        """Returns the log density of the prior up to a constant."""
+        """Returns the log density [] of the prior up to a constant."""
         return weighted_log(prior["table"], self.table)
 
 
@@ -103,7 +103,7 @@ class CategoryItems:
         return self.rows(jnp.arange(first, first + size))
 
     def zero_counts(self) -> dict[str, jax.Array]:
-        """Returns empty expected counts."""
+        """Returns empty expected counts, {"category": [C, K], "item": [V]}."""
         return {
             "category": jnp.zeros_like(jnp.swapaxes(jnp.asarray(self.category), 0, 1)),
             "item": jnp.zeros_like(self.item_in_category),
@@ -120,7 +120,7 @@ class CategoryItems:
         }
 
     def prior(self, smoothing: float, popularity: np.ndarray) -> dict[str, np.ndarray]:
-        """Returns pseudo-counts, `smoothing` per cell."""
+        """Returns pseudo-counts [1, 1] and [1], `smoothing` per cell."""
         del popularity
         return {
             "category": np.full((1, 1), smoothing, np.float32),
@@ -128,7 +128,7 @@ class CategoryItems:
         }
 
     def estimate(self, counts: dict[str, jax.Array], prior: dict[str, Array]) -> CategoryItems:
-        """Returns the distribution that the counts call for."""
+        """Returns the distribution that the counts [C, K] and [V] call for."""
         by_state = jnp.swapaxes(counts["category"] + prior["category"], 0, 1)
         item = counts["item"] + prior["item"]
         totals = jax.ops.segment_sum(item, self.category_of, self.category.shape[1])
@@ -137,7 +137,7 @@ class CategoryItems:
         return CategoryItems(normalise(by_state, self.category), within, self.category_of)
 
     def log_prior(self, prior: dict[str, Array]) -> jax.Array:
-        """Returns the log density of the prior up to a constant."""
+        """Returns the log density [] of the prior up to a constant."""
         return weighted_log(prior["category"], self.category) + weighted_log(
             prior["item"], self.item_in_category
         )
@@ -217,13 +217,13 @@ def _context_probability(params: HmmParams, layout: Layout) -> jax.Array:
 
 
 def normalise(counts: jax.Array, fallback: Array, axis: int = -1) -> jax.Array:
-    """Returns counts over their sum; where nothing was counted, the fallback."""
+    """Returns counts [..., N] over their sum; where nothing was counted, the fallback."""
     total = counts.sum(axis, keepdims=True)
     return jnp.where(total > 0, counts / jnp.where(total > 0, total, 1.0), fallback)
 
 
 def weighted_log(weights: jax.Array, probabilities: Array) -> jax.Array:
-    """Returns sum of weights x log probabilities, 0 where the weight is 0."""
+    """Returns the sum [] of weights x log probabilities [...], 0 where the weight is 0."""
     weights = jnp.broadcast_to(weights, probabilities.shape)
     counted = weights > 0
     return jnp.sum(

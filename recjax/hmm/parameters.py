@@ -164,13 +164,13 @@ def host_rng(key: jax.Array) -> np.random.Generator:
 
 
 def tilted_rows(rng: np.random.Generator, odds: np.ndarray, floor: float) -> np.ndarray:
-    """Returns odds times random factors of at least `floor`, each row over its sum; float32."""
+    """Returns odds [R, N] times random factors of at least `floor`, rows over their sum."""
     values = odds * (floor + rng.exponential(size=odds.shape))
     return (values / values.sum(-1, keepdims=True)).astype(np.float32)
 
 
 def to_arrays(params: HmmParams) -> dict[str, np.ndarray]:
-    """Returns the model as named numpy arrays, ready for `np.savez`."""
+    """Returns the model as numpy arrays {"start": [K], ...}, ready for `np.savez`."""
     arrays = {
         name: np.asarray(getattr(params, name))
         for name in ("start", "transition", "stop", "action", "gap", "mix")
@@ -184,7 +184,7 @@ def to_arrays(params: HmmParams) -> dict[str, np.ndarray]:
 
 
 def from_arrays(arrays: dict[str, np.ndarray]) -> HmmParams:
-    """Returns the model that `to_arrays` took apart.
+    """Returns the model that `to_arrays` took apart into {"start": [K], ...}.
 
     Raises:
         ValueError: if a table is missing.

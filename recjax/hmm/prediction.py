@@ -88,7 +88,7 @@ def next_item_distribution(
 def next_item_scores(
     params: HmmParams, events: Events, *, first_item: int = 0, num_items: int | None = None
 ) -> jax.Array:
-    """Returns the log of `next_item_distribution`; the model as a recommender."""
+    """Returns the log [B, V] of `next_item_distribution`; the model as a recommender."""
     return jnp.log(
         next_item_distribution(params, events, first_item=first_item, num_items=num_items)
     )

@@ -15,7 +15,7 @@ from recjax.hmm.parameters import HmmParams
 
 
 def matmul(left: jax.Array, right: jax.Array) -> jax.Array:
-    """Matrix product in full float32; accelerators would round the factors to fewer bits."""
+    """Product [..., M, N] in full float32; accelerators would round the factors."""
     return jnp.matmul(left, right, precision=jax.lax.Precision.HIGHEST)
 
 
@@ -110,7 +110,7 @@ def event_log_likelihood(
 def forward_of(
     params: HmmParams, events: Events
 ) -> tuple[Layout, Observation, jax.Array, jax.Array]:
-    """Returns the time-major layout and observation of `events`, and `forward` over them."""
+    """Returns time-major layout and observation of `events` [B, T], and `forward` over them."""
     layout = time_major(lay_out(events))
     observation = observe(params, layout, leave_out=False)
     alphas, norms = forward(params, layout, observation.likelihood)
@@ -134,5 +134,5 @@ def _inverse(value: jax.Array) -> jax.Array:
 
 
 def or_one(value: jax.Array) -> jax.Array:
-    """Returns the value where it is above 0, else 1: a safe divisor."""
+    """Returns the value [...] where it is above 0, else 1: a safe divisor."""
     return jnp.where(value > 0, value, 1.0)

@@ -131,7 +131,7 @@ def draw_continuations(
     max_new: int,
     no_repeats: bool = False,
 ) -> Events:
-    """Continues `events`; as `sample_continuations`, unchecked and traceable."""
+    """Continues `events` [B, T]; as `sample_continuations`, unchecked and traceable."""
     words = RowWords.of(key, rows)
     posterior = next_state_distribution(tables.params, events)
     first = draw_index(posterior, words.uniform("start", 0))

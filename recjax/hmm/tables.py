@@ -45,7 +45,7 @@ class AliasTables:
     def draw(
         self, rows: jax.Array, column_word: jax.Array, accept_word: jax.Array | None = None
     ) -> jax.Array:
-        """Returns an outcome int32 per row index; without a second word one word serves both."""
+        """Returns an outcome int32 [B] per row index [B]; one word [B] may serve both choices."""
         size = take_rows(self.sizes, rows).astype(jnp.uint32)
         column = multiply_high(column_word, size)
         if accept_word is None:
@@ -75,7 +75,7 @@ class KernelTables:
     mix: Array
 
     def draw(self, rows: jax.Array, word: jax.Array) -> jax.Array:
-        """Returns a neighbour int32 of each row item by binary search."""
+        """Returns a neighbour int32 [B] of each row item [B] by binary search."""
         num_neighbours = self.thresholds.shape[1]
         flat = jnp.asarray(self.thresholds).reshape(-1)
         start = rows * num_neighbours
@@ -117,7 +117,7 @@ class SamplingTables:
 
 
 def multiply_high(left: jax.Array, right: jax.Array) -> jax.Array:
-    """Returns the upper 32 bits of the 64-bit product of two uint32 arrays."""
+    """Returns the upper 32 bits of the 64-bit product of two uint32 arrays [...]."""
     low_mask = jnp.uint32(0xFFFF)
     left_high, left_low = left >> 16, left & low_mask
     right_high, right_low = right >> 16, right & low_mask

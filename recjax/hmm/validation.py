@@ -84,7 +84,7 @@ def validate_input(params: HmmParams, events: Events) -> None:
 
 
 def validate_item_category(item_category: np.ndarray | None, num_items: int) -> None:
-    """Checks one category per item, counted from 0.
+    """Checks one category per item, int [V] counted from 0.
 
     Raises:
         ValueError: naming the item and its value.

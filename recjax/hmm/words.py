@@ -33,7 +33,7 @@ _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 def threefry(
     key: tuple[jax.Array, jax.Array], counter: tuple[jax.Array, jax.Array]
 ) -> tuple[jax.Array, jax.Array]:
-    """Returns two random words uint32 for a key of two words and a counter of two words."""
+    """Returns two random words uint32 [...] for a key of two words and two counters [...]."""
     keys = (key[0], key[1], key[0] ^ key[1] ^ jnp.uint32(0x1BD11BDA))
     left, right = counter[0] + keys[0], counter[1] + keys[1]
     for block in range(5):
@@ -46,7 +46,7 @@ def threefry(
 
 
 def as_uniform(word: jax.Array) -> jax.Array:
-    """Returns the upper 24 bits as a float32 in [0, 1)."""
+    """Returns the upper 24 bits [...] as float32 [...] in [0, 1)."""
     return (word >> 8).astype(jnp.float32) * 2.0**-24
 
 
@@ -70,7 +70,7 @@ class RowWords:
         return cls(jnp.stack(hashed, axis=-1))
 
     def uniform(self, purpose: str, time: jax.Array | int) -> jax.Array:
-        """Returns float32 in [0, 1) in steps of 2^-24, for choices among few outcomes only."""
+        """Returns float32 [B] in [0, 1) in steps of 2^-24, for choices among few outcomes only."""
         return as_uniform(self.word(purpose, time))
 
     def word(self, purpose: str, time: jax.Array | int, attempt: jax.Array | int = 0) -> jax.Array:
