@@ -1,9 +1,9 @@
 """The smallest complete run: every stage on a tiny simulated shop, for tests and first looks.
 
 Command:  python -m recjax.main --config configs/smoke.py --workdir runs/smoke
-Time:     TIME_SMOKE
+Time:     about a minute and a half on 2 CPU cores, most of it compiling
 Result:   none worth reading; the shop is too small to tell anything
-Verified: DATE
+Verified: 2026-11-22, JAX 0.10.2
 """
 
 from ml_collections import ConfigDict
