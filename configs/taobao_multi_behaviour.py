@@ -22,6 +22,7 @@ def get_config() -> ConfigDict:
     config.num_seeds = 5
     config.data.columns.action = "behavior"
     config.data.action_names = ConfigDict({"pv": "view", "fav": "favourite"})
+    config.prepare.max_click_examples = 50_000  # scoring 200,000 takes minutes on two cores
     config.expansion.hmm.num_states = 32
     config.expansion.arms = ConfigDict(
         {

@@ -56,9 +56,9 @@ def batches_of(name):
 
 def losses_of(engine, name, num_steps=20):
     task, optimizer, seeds = TASKS[name], make_optimizer(OPTIMIZER), jnp.arange(2, dtype="uint32")
-    params = jax.vmap(lambda seed: task.init(jax.random.key(seed), {}))(seeds)
-    state = create_state(params, seeds, optimizer=optimizer)
-    state = engine.replicate(state)
+    init = jax.vmap(lambda seed: task.init(jax.random.key(seed), {}))
+    create = engine.compile_once(lambda: create_state(init(seeds), seeds, optimizer=optimizer))
+    state = create()
     step = engine.compile_step(make_train_step(task, optimizer, engine.axis_name))
     constants = engine.replicate({"item_category": TABLE.category_id})
     batches, losses = batches_of(name), []
