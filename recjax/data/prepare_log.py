@@ -27,8 +27,8 @@ from recjax.data.profile import make_profile
 from recjax.data.quarantine import Quarantine
 from recjax.data.sessions import number_sessions
 from recjax.data.settings import LogSettings
+from recjax.data.vocabulary import UNK
 
-UNK = 1  # vocabulary id of an item that the vocabulary does not hold
 SORTED_BY = ("user", "timestamp", "row")
 TYPES = {  # of both final files; backends differ in what they widen
     "user": "int32", "item": "int32", "timestamp": "int64", "part": "int8", "action": "int8",
