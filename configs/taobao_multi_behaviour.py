@@ -5,7 +5,7 @@ be read from it; there are no impressions, so clicks are events against sampled 
 
 Command:  python -m recjax.main --config configs/taobao_multi_behaviour.py \
               --config.data.path=events.parquet --workdir runs/taobao
-Time:     not measured at full length; 12 minutes at 40 steps a training on 2 shared CPU cores
+Time:     not measured at full length; 13 minutes at 40 steps a training on 2 shared CPU cores
 Result:   none worth reading at 40 steps; the floors beat every arm, as the report says
 Verified: 2026-11-22 end to end with reduced steps, JAX 0.10.2
 """
