@@ -58,10 +58,19 @@ class Counts:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Prior:
-    """Pseudo-counts: `smoothing` per cell of the small tables, `items` as their class says."""
+    """Pseudo-counts: `smoothing` per cell of the small tables, `items` as their class says.
+
+    Attributes:
+        smoothing: float32 [].
+        items: in the form of the class of the item distributions.
+        alive: float32 [K], 1 for a state in use, 0 for a dead one: padding that lets models of
+            several K share one shape. No pseudo-count leads into a dead state, so that a start
+            without a way into it keeps it dead, and it adds nothing to the density.
+    """
 
     smoothing: Array
     items: dict[str, Array]
+    alive: Array
 
 
 @jax.jit
@@ -153,14 +162,14 @@ def _moves(
 @jax.jit
 def estimate(params: HmmParams, counts: Counts, prior: Prior) -> HmmParams:
     """Returns the parameters that the counts call for (the M-step); rows never seen stay."""
-    smoothing = prior.smoothing
+    smoothing, ways = prior.smoothing, prior.smoothing * prior.alive
     total = counts.stop + counts.go_on + 2 * smoothing
     mix = params.mix
     if params.kernel is not None:
         mix = _ratio(counts.kernel + smoothing, counts.kernel_chance + 2 * smoothing, mix)
     return HmmParams(
-        start=normalise(counts.start + smoothing, params.start),
-        transition=normalise(counts.transition + smoothing, params.transition),
+        start=normalise(counts.start + ways, params.start),
+        transition=normalise(counts.transition + ways[None, :], params.transition),
         stop=_ratio(counts.stop + smoothing, total, params.stop),
         action=normalise(counts.action + smoothing, params.action),
         gap=normalise(counts.gap + smoothing, params.gap),
@@ -178,27 +187,45 @@ def _ratio(part: jax.Array, total: jax.Array, fallback: jax.Array) -> jax.Array:
 @jax.jit
 def log_prior(params: HmmParams, prior: Prior) -> jax.Array:
     """Returns the log density [] of the prior up to a constant, the penalty EM climbs with."""
-    value = params.items.log_prior(prior.items)
-    tables = [params.start, params.transition, params.action, params.gap]
-    tables += [params.stop, 1.0 - params.stop]
+    value = params.items.log_prior(prior.items, prior.alive)
+    by_state = prior.smoothing * prior.alive
+    value += weighted_log(by_state[:, None] * prior.alive[None, :], params.transition)
+    for table in (params.action, params.gap):
+        value += weighted_log(by_state[:, None], table)
+    vectors = [params.start, params.stop, 1.0 - params.stop]
     if params.kernel is not None:
-        tables += [params.mix, 1.0 - params.mix]
-    return value + sum(weighted_log(prior.smoothing, table) for table in tables)
+        vectors += [params.mix, 1.0 - params.mix]
+    return value + sum(weighted_log(by_state, vector) for vector in vectors)
 
 
-def make_prior(params: HmmParams, smoothing: float, popularity: np.ndarray) -> Prior:
-    """Returns the pseudo-counts of `smoothing` for a model of this shape."""
-    return Prior(np.asarray(smoothing, np.float32), params.items.prior(smoothing, popularity))
+def make_prior(
+    params: HmmParams,
+    smoothing: float,
+    popularity: np.ndarray,
+    num_alive: int | None = None,
+) -> Prior:
+    """Returns the pseudo-counts of `smoothing` for a model of this shape.
+
+    Args:
+        params: the model.
+        smoothing: see `HmmSettings`.
+        popularity: events per item [V].
+        num_alive: states from this one on are dead; None: all are in use.
+    """
+    alive = np.ones(params.num_states, np.float32)
+    alive[params.num_states if num_alive is None else num_alive :] = 0.0
+    items = params.items.prior(smoothing, popularity)
+    return Prior(np.asarray(smoothing, np.float32), items, alive)
 
 
-def reseed(key: jax.Array, params: HmmParams, counts: Counts) -> HmmParams:
+def reseed(key: jax.Array, params: HmmParams, counts: Counts, prior: Prior) -> HmmParams:
     """Returns params whose empty states are tilted copies of the fullest one.
 
-    Empty is a state that hardly any event reaches. On the host; the counts are those that the
-    params were estimated from.
+    Empty is a state in use that hardly any event reaches; dead ones stay dead. On the host; counts
+    and prior are those that the params were estimated from.
     """
-    visits = np.asarray(counts.stop) + np.asarray(counts.go_on)
-    empty = np.flatnonzero(visits < _EMPTY_SHARE * visits.mean())
+    visits, alive = np.asarray(counts.stop) + np.asarray(counts.go_on), np.asarray(prior.alive) > 0
+    empty = np.flatnonzero(alive & (visits < _EMPTY_SHARE * visits[alive].mean()))
     if not empty.size:
         return params
     fullest, items, rng = int(visits.argmax()), params.items, host_rng(key)

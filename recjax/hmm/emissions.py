@@ -67,9 +67,9 @@ class PlainItems:
         """Returns the distribution that the counts [V, K] call for."""
         return PlainItems(normalise(counts["table"] + prior["table"], self.table, axis=0))
 
-    def log_prior(self, prior: dict[str, Array]) -> jax.Array:
-        """Returns the log density [] of the prior up to a constant."""
-        return weighted_log(prior["table"], self.table)
+    def log_prior(self, prior: dict[str, Array], alive: Array) -> jax.Array:
+        """Returns the log density [] of the prior up to a constant, over states alive [K]."""
+        return weighted_log(prior["table"] * alive[None, :], self.table)
 
 
 @jax.tree_util.register_dataclass
@@ -136,11 +136,10 @@ class CategoryItems:
         within = jnp.where(total > 0, item / jnp.where(total > 0, total, 1), self.item_in_category)
         return CategoryItems(normalise(by_state, self.category), within, self.category_of)
 
-    def log_prior(self, prior: dict[str, Array]) -> jax.Array:
-        """Returns the log density [] of the prior up to a constant."""
-        return weighted_log(prior["category"], self.category) + weighted_log(
-            prior["item"], self.item_in_category
-        )
+    def log_prior(self, prior: dict[str, Array], alive: Array) -> jax.Array:
+        """Returns the log density [] of the prior up to a constant, over states alive [K]."""
+        by_category = weighted_log(prior["category"] * alive[:, None], self.category)
+        return by_category + weighted_log(prior["item"], self.item_in_category)
 
 
 ItemEmission = PlainItems | CategoryItems

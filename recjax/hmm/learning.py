@@ -110,7 +110,7 @@ def fit_baum_welch(
         }
         params = estimate(params, counts, prior)
         if reseed_empty:
-            params = reseed(jax.random.fold_in(seed_key, iteration), params, counts)
+            params = reseed(jax.random.fold_in(seed_key, iteration), params, counts, prior)
         if held_out is not None:
             row["held_out"] = log_likelihood_per_event(params, held_out, place=place)
         history.append(row)
