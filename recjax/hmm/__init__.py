@@ -6,6 +6,7 @@ G gap bins, C categories, N neighbours and W window of the kernel on previous it
 """
 
 from recjax.hmm.cards import describe_states
+from recjax.hmm.content import ContentItems, popularity_offset
 from recjax.hmm.emissions import CategoryItems, PlainItems
 from recjax.hmm.events import Events, Layout, lay_out, pack_events
 from recjax.hmm.inference import (
@@ -32,6 +33,7 @@ from recjax.hmm.validation import validate_events, validate_params
 
 __all__ = [
     "CategoryItems",
+    "ContentItems",
     "Events",
     "HmmParams",
     "HmmSettings",
@@ -57,6 +59,7 @@ __all__ = [
     "next_item_distribution",
     "next_item_scores",
     "pack_events",
+    "popularity_offset",
     "sample_continuations",
     "sample_states",
     "sample_users",

@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from recjax.hmm.content import ContentItems
 from recjax.hmm.emissions import Observation, PlainItems, normalise, observe, weighted_log
 from recjax.hmm.events import Array, Layout, time_major
 from recjax.hmm.parameters import HmmParams, host_rng, tilted_rows
@@ -229,7 +230,9 @@ def reseed(key: jax.Array, params: HmmParams, counts: Counts, prior: Prior) -> H
     if not empty.size:
         return params
     fullest, items, rng = int(visits.argmax()), params.items, host_rng(key)
-    if isinstance(items, PlainItems):
+    if isinstance(items, ContentItems):
+        items = items.reseeded(rng, empty, fullest)
+    elif isinstance(items, PlainItems):
         items = PlainItems(_tilted(rng, items.table.T, empty, fullest).T)
     else:
         items = dataclasses.replace(items, category=_tilted(rng, items.category, empty, fullest))

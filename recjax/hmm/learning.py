@@ -28,7 +28,12 @@ from recjax.hmm.events import Events, Layout, pack_events, time_major
 from recjax.hmm.kernel import Kernel
 from recjax.hmm.parameters import HmmParams, HmmSettings, HmmSizes, initial_params
 from recjax.hmm.recursions import event_log_likelihood, forward
-from recjax.hmm.validation import validate_events, validate_item_category, validate_params
+from recjax.hmm.validation import (
+    validate_events,
+    validate_item_category,
+    validate_item_features,
+    validate_params,
+)
 
 Batches = Callable[[], Iterable[Events]]
 History = list[dict[str, float]]
@@ -53,6 +58,7 @@ def fit_baum_welch(
     held_out: Batches | None = None,
     kernel: Kernel | None = None,
     item_category: np.ndarray | None = None,
+    item_features: np.ndarray | None = None,
     initial: HmmParams | None = None,
     reseed_empty: bool = False,
     place: Callable[[Layout], Layout] | None = None,
@@ -69,6 +75,7 @@ def fit_baum_welch(
         kernel: of `build_kernel`, counted from exactly these users (each event's own counts are
             taken out while it is being explained), or None.
         item_category: int [V]; given, items are emitted by way of their category.
+        item_features: float [V, F]; given, items are emitted by what is known of them.
         initial: start here rather than at random.
         reseed_empty: put states that hardly any event reaches beside the fullest one; the
             likelihood may then fall for an iteration.
@@ -83,6 +90,7 @@ def fit_baum_welch(
         ValueError: if an id or a table is wrong, or there is no event at all.
     """
     validate_item_category(item_category, sizes.num_items)
+    validate_item_features(item_features, sizes.num_items, item_category)
     popularity = _count_items(batches, sizes)
     init_key, seed_key = jax.random.split(key)
     params = initial
@@ -93,6 +101,7 @@ def fit_baum_welch(
             settings,
             popularity=popularity,
             item_category=item_category,
+            item_features=item_features,
             kernel=kernel,
         )
     validate_params(params)
@@ -131,6 +140,7 @@ def fit_counts(
     states_of: Callable[[Events], np.ndarray],
     kernel: Kernel | None = None,
     item_category: np.ndarray | None = None,
+    item_features: np.ndarray | None = None,
 ) -> HmmParams:
     """Fits the model by counting, for states that are observed.
 
@@ -142,11 +152,13 @@ def fit_counts(
         states_of: gives int [B, T] of a batch, e.g. its actions; -1 marks a state not known.
         kernel: of `build_kernel`, counted from these users, or None.
         item_category: int [V]; given, items are emitted by way of their category.
+        item_features: float [V, F]; given, items are emitted by what is known of them.
 
     Raises:
         ValueError: if an id is out of range or there is no event at all.
     """
     validate_item_category(item_category, sizes.num_items)
+    validate_item_features(item_features, sizes.num_items, item_category)
     popularity = _count_items(batches, sizes)
     params = initial_params(
         jax.random.key(0),
@@ -154,6 +166,7 @@ def fit_counts(
         settings,
         popularity=popularity,
         item_category=item_category,
+        item_features=item_features,
         kernel=kernel,
     )
     params = jax.tree.map(jnp.asarray, params)

@@ -12,6 +12,7 @@ import math
 import jax
 import numpy as np
 
+from recjax.hmm.content import ContentItems, popularity_offset, random_weights
 from recjax.hmm.emissions import CategoryItems, ItemEmission, PlainItems
 from recjax.hmm.events import Array
 from recjax.hmm.kernel import Kernel
@@ -113,6 +114,7 @@ def initial_params(
     *,
     popularity: np.ndarray | None = None,
     item_category: np.ndarray | None = None,
+    item_features: np.ndarray | None = None,
     kernel: Kernel | None = None,
 ) -> HmmParams:
     """Returns a random start for Baum-Welch.
@@ -126,6 +128,8 @@ def initial_params(
         settings: reads num_states.
         popularity: events per item [V]; None: all equal.
         item_category: int [V]; given, items are emitted by way of their category.
+        item_features: float [V, F]; given, items are emitted by what is known of them (not
+            together with item_category).
         kernel: kernel on previous items, or None.
     """
     num_states, rng = settings.num_states, host_rng(key)
@@ -140,7 +144,9 @@ def initial_params(
         action=tilted_rows(rng, np.ones((num_states, sizes.num_actions)), 0.5),
         gap=tilted_rows(rng, np.ones((num_states, sizes.num_gap_bins)), 0.5),
         mix=np.full(num_states, 0.0 if kernel is None else 0.5, np.float32),
-        items=_initial_items(rng, share, num_states, item_category),
+        items=_initial_items(rng, share, num_states, item_category)
+        if item_features is None
+        else _initial_content(rng, popularity, num_states, item_features),
         kernel=kernel,
     )
 
@@ -156,6 +162,15 @@ def _initial_items(
     rows = np.broadcast_to(totals, (num_states, totals.size))
     within = (share / totals[category_of]).astype(np.float32)
     return CategoryItems(tilted_rows(rng, rows, 0.2), within, category_of)
+
+
+def _initial_content(
+    rng: np.random.Generator, popularity: np.ndarray, num_states: int, item_features: np.ndarray
+) -> ContentItems:
+    features = np.asarray(item_features, np.float32)
+    weights = random_weights(rng, features, num_states)
+    items = ContentItems.of(features, weights, popularity_offset(popularity))
+    return jax.tree.map(np.asarray, items)
 
 
 def host_rng(key: jax.Array) -> np.random.Generator:
@@ -193,7 +208,8 @@ def from_arrays(arrays: dict[str, np.ndarray]) -> HmmParams:
     for name in arrays:
         part, _, field = name.rpartition(".")
         parts.setdefault(part, {})[field] = np.asarray(arrays[name])
-    emission = PlainItems if "table" in parts["items"] else CategoryItems
+    plain = ContentItems if "weights" in parts["items"] else PlainItems
+    emission = plain if "table" in parts["items"] else CategoryItems
     try:
         items = emission(**parts["items"])
         kernel = Kernel(**parts["kernel"]) if parts["kernel"] else None

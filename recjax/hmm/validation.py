@@ -9,6 +9,7 @@ from __future__ import annotations
 import jax
 import numpy as np
 
+from recjax.hmm.content import ContentItems
 from recjax.hmm.emissions import CategoryItems, PlainItems
 from recjax.hmm.events import Array, Events
 from recjax.hmm.parameters import HmmParams, HmmSizes
@@ -100,11 +101,32 @@ def validate_item_category(item_category: np.ndarray | None, num_items: int) -> 
         )
 
 
+def validate_item_features(
+    item_features: np.ndarray | None, num_items: int, item_category: np.ndarray | None = None
+) -> None:
+    """Checks features of the items, float [V, F], which exclude categories.
+
+    Raises:
+        ValueError: naming the item and its value.
+    """
+    if item_features is None:
+        return
+    if item_category is not None:
+        raise ValueError("item_features and item_category: expected at most one of them")
+    item_features = np.asarray(item_features)
+    if item_features.ndim != 2 or 0 in item_features.shape:
+        raise ValueError(f"item_features has shape {item_features.shape}: expected [V, F]")
+    _check_shape("item_features", item_features, (num_items, item_features.shape[1]))
+    _check_finite("item_features", item_features)
+
+
 def _validate_items(params: HmmParams) -> None:
     if isinstance(params.items, PlainItems):
         table = np.asarray(params.items.table)
         _check_shape("items.table", table, (params.items.num_items, params.num_states))
         _check_rows("items.table (one row per state)", table.T)
+        if isinstance(params.items, ContentItems):
+            _validate_content(params.items, params.num_states)
     elif isinstance(params.items, CategoryItems):
         _check_rows("items.category", np.asarray(params.items.category))
         within = np.asarray(params.items.item_in_category, np.float64)
@@ -112,6 +134,14 @@ def _validate_items(params: HmmParams) -> None:
         sums = np.bincount(np.asarray(params.items.category_of), within)
         used = np.bincount(np.asarray(params.items.category_of)) > 0
         _check_sums("items.item_in_category (one row per category)", np.where(used, sums, 1.0))
+
+
+def _validate_content(items: ContentItems, num_states: int) -> None:
+    validate_item_features(items.features, items.num_items)
+    _check_shape("items.weights", items.weights, (items.features.shape[1], num_states))
+    _check_shape("items.offset", items.offset, (items.num_items,))
+    for name in ("weights", "offset"):
+        _check_finite(f"items.{name}", np.asarray(getattr(items, name)))
 
 
 def _validate_kernel(params: HmmParams) -> None:
@@ -131,6 +161,13 @@ def _validate_kernel(params: HmmParams) -> None:
 def _check_shape(name: str, table: Array, shape: tuple[int, ...]) -> None:
     if tuple(table.shape) != tuple(shape):
         raise ValueError(f"{name} has shape {tuple(table.shape)}: expected {tuple(shape)}")
+
+
+def _check_finite(name: str, table: np.ndarray) -> None:
+    where = np.argwhere(~np.isfinite(table))
+    if where.size:
+        place = ", ".join(str(index) for index in where[0])
+        raise ValueError(f"{name}[{place}] = {table[tuple(where[0])]}: expected a finite number")
 
 
 def _check_range(name: str, table: Array) -> None:
