@@ -6,6 +6,7 @@ G gap bins, C categories, N neighbours and W window of the kernel on previous it
 """
 
 from recjax.hmm.cards import describe_states
+from recjax.hmm.cells import item_cells, price_bands
 from recjax.hmm.content import ContentItems, popularity_offset
 from recjax.hmm.emissions import CategoryItems, PlainItems
 from recjax.hmm.events import Events, Layout, lay_out, pack_events
@@ -51,6 +52,7 @@ __all__ = [
     "fit_counts",
     "from_arrays",
     "initial_params",
+    "item_cells",
     "item_log_likelihood",
     "lay_out",
     "log_likelihood",
@@ -60,6 +62,7 @@ __all__ = [
     "next_item_scores",
     "pack_events",
     "popularity_offset",
+    "price_bands",
     "sample_continuations",
     "sample_states",
     "sample_users",
