@@ -21,7 +21,7 @@ import numpy as np
 
 from recjax.hmm.content import ContentItems
 from recjax.hmm.emissions import Observation, PlainItems, normalise, observe, weighted_log
-from recjax.hmm.events import Array, Layout, time_major
+from recjax.hmm.events import Array, Layout, or_one, time_major
 from recjax.hmm.parameters import HmmParams, host_rng, tilted_rows
 from recjax.hmm.recursions import backward, event_log_likelihood, forward, matmul
 
@@ -42,6 +42,8 @@ class Counts:
         gap: [K, G], first events left out.
         kernel: [K] items chosen by the kernel.
         kernel_chance: [K] items that the kernel could have chosen.
+        lags: [W] items that followed the row of each lag; [0] without kernel.
+        lag_chance: [W] what `Kernel.estimate` sets against them; [0] without kernel.
         items: of the states' own distributions, in the form of their class.
     """
 
@@ -53,6 +55,8 @@ class Counts:
     gap: jax.Array
     kernel: jax.Array
     kernel_chance: jax.Array
+    lags: jax.Array
+    lag_chance: jax.Array
     items: dict[str, jax.Array]
 
 
@@ -77,6 +81,7 @@ class Prior:
 @jax.jit
 def zero_counts(params: HmmParams) -> Counts:
     """Returns counts of nothing, in the shapes of `params`."""
+    lags = jnp.zeros(0 if params.kernel is None else params.kernel.window)
     return Counts(
         start=jnp.zeros_like(params.start),
         transition=jnp.zeros_like(params.transition),
@@ -86,6 +91,8 @@ def zero_counts(params: HmmParams) -> Counts:
         gap=jnp.zeros_like(params.gap),
         kernel=jnp.zeros_like(params.start),
         kernel_chance=jnp.zeros_like(params.start),
+        lags=lags,
+        lag_chance=lags,
         items=params.items.zero_counts(),
     )
 
@@ -107,14 +114,11 @@ def add_counts(counts: Counts, params: HmmParams, layout: Layout) -> tuple[Count
     alphas, norms = forward(params, layout, observation.likelihood)
     posteriors, arrivals = backward(params, layout, observation.likelihood, alphas, norms)
     value = event_log_likelihood(params, layout, observation, alphas, norms).sum()
-    own, via_kernel = posteriors, jnp.zeros_like(params.mix)
-    if observation.kernel_share is not None:
-        own = posteriors * (1.0 - observation.kernel_share)
-        via_kernel = (posteriors - own).sum((0, 1))
+    own, by_kernel = _split_by_kernel(observation, posteriors)
     seen = _sums_by_class(params, layout, observation, posteriors)
     new = Counts(
         transition=_moves(params, alphas, arrivals, layout.positions > 0),
-        kernel=via_kernel,
+        **by_kernel,
         items=params.items.count(
             counts.items, layout.items.reshape(-1), own.reshape(-1, own.shape[-1])
         ),
@@ -125,13 +129,31 @@ def add_counts(counts: Counts, params: HmmParams, layout: Layout) -> tuple[Count
     return dataclasses.replace(summed, items=new.items), value
 
 
+def _split_by_kernel(
+    observation: Observation, posteriors: jax.Array
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """The part [T, B, K] of events that the own distributions explain, and counts of the rest."""
+    if observation.kernel_share is None or observation.kernel is None:
+        nothing = jnp.zeros(0)
+        none = jnp.zeros(posteriors.shape[-1])
+        return posteriors, {"kernel": none, "lags": nothing, "lag_chance": nothing}
+    own = posteriors * (1.0 - observation.kernel_share)
+    rest = posteriors - own
+    event = rest.sum(-1)[None]
+    return own, {
+        "kernel": rest.sum((0, 1)),
+        "lags": (event * observation.kernel.chosen).sum((1, 2)),
+        "lag_chance": (event * observation.kernel.chance).sum((1, 2)),
+    }
+
+
 def _sums_by_class(
     params: HmmParams, layout: Layout, observation: Observation, posteriors: jax.Array
 ) -> dict[str, jax.Array]:
     """Posteriors summed over the events of every kind; one matrix product for all of them."""
     num_actions, num_gaps = params.action.shape[1], params.gap.shape[1]
     later, last = layout.positions > 0, layout.lasts
-    has_kernel = last if observation.has_kernel is None else observation.has_kernel
+    has_kernel = last if observation.kernel is None else observation.kernel.available
     others = (layout.positions >= 0) & ~last
     masks = jnp.stack([layout.positions == 0, last, others, has_kernel], axis=-1)
     actions = jax.nn.one_hot(layout.actions, num_actions)
@@ -144,7 +166,7 @@ def _sums_by_class(
         "start": sums[:, 0],
         "stop": sums[:, 1],
         "go_on": sums[:, 2],
-        "kernel_chance": none if observation.has_kernel is None else sums[:, 3],
+        "kernel_chance": none if observation.kernel is None else sums[:, 3],
         "action": sums[:, 4 : 4 + num_actions],
         "gap": sums[:, 4 + num_actions :],
     }
@@ -165,8 +187,9 @@ def estimate(params: HmmParams, counts: Counts, prior: Prior) -> HmmParams:
     """Returns the parameters that the counts call for (the M-step); rows never seen stay."""
     smoothing, ways = prior.smoothing, prior.smoothing * prior.alive
     total = counts.stop + counts.go_on + 2 * smoothing
-    mix = params.mix
-    if params.kernel is not None:
+    mix, kernel = params.mix, params.kernel
+    if kernel is not None:
+        kernel = kernel.estimate(counts.lags, counts.lag_chance, smoothing)
         mix = _ratio(counts.kernel + smoothing, counts.kernel_chance + 2 * smoothing, mix)
     return HmmParams(
         start=normalise(counts.start + ways, params.start),
@@ -176,12 +199,12 @@ def estimate(params: HmmParams, counts: Counts, prior: Prior) -> HmmParams:
         gap=normalise(counts.gap + smoothing, params.gap),
         mix=mix,
         items=params.items.estimate(counts.items, prior.items),
-        kernel=params.kernel,
+        kernel=kernel,
     )
 
 
 def _ratio(part: jax.Array, total: jax.Array, fallback: jax.Array) -> jax.Array:
-    ratio = part / jnp.where(total > 0, total, 1.0)
+    ratio = part / or_one(total)
     return jnp.where(total > 0, jnp.minimum(ratio, 1.0), fallback)
 
 
@@ -196,6 +219,7 @@ def log_prior(params: HmmParams, prior: Prior) -> jax.Array:
     vectors = [params.start, params.stop, 1.0 - params.stop]
     if params.kernel is not None:
         vectors += [params.mix, 1.0 - params.mix]
+        value += weighted_log(prior.smoothing, jnp.asarray(params.kernel.lags))
     return value + sum(weighted_log(by_state, vector) for vector in vectors)
 
 

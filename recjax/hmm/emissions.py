@@ -16,8 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from recjax.hmm.events import Array, Layout, take_rows
-from recjax.hmm.kernel import kernel_probability
+from recjax.hmm.events import Array, Layout, or_one, take_rows
+from recjax.hmm.kernel_explanation import KernelExplanation, explain_by_kernel
 
 if TYPE_CHECKING:
     from recjax.hmm.parameters import HmmParams
@@ -156,14 +156,14 @@ class Observation:
         log_scale: float32 [T, B], log of that largest value, 0 on padding.
         item: float32 [T, B, K], p(item | state, previous items).
         kernel_share: float32 [T, B, K], part of `item` that the kernel gives; None without kernel.
-        has_kernel: bool [T, B], whether a previous item had a kernel row; None without kernel.
+        kernel: what the kernel says about the events; None without kernel.
     """
 
     likelihood: jax.Array
     log_scale: jax.Array
     item: jax.Array
     kernel_share: jax.Array | None
-    has_kernel: jax.Array | None
+    kernel: KernelExplanation | None
 
 
 def observe(params: HmmParams, layout: Layout, *, leave_out: bool) -> Observation:
@@ -175,7 +175,7 @@ def observe(params: HmmParams, layout: Layout, *, leave_out: bool) -> Observatio
         leave_out: static; True takes each event's own counts out of the kernel that explains it,
             for events the kernel was counted from.
     """
-    item, share, has_kernel = item_probability(params, layout, leave_out=leave_out)
+    item, share, kernel = item_probability(params, layout, leave_out=leave_out)
     likelihood = item
     if params.action.shape[1] > 1 or params.gap.shape[1] > 1:
         likelihood = likelihood * _context_probability(params, layout)
@@ -186,22 +186,22 @@ def observe(params: HmmParams, layout: Layout, *, leave_out: bool) -> Observatio
     real = layout.positions >= 0
     likelihood = jnp.where(real[..., None], likelihood, 1.0)
     scale = likelihood.max(-1)
-    likelihood = likelihood / jnp.where(scale > 0, scale, 1.0)[..., None]
-    return Observation(likelihood, jnp.log(scale), item, share, has_kernel)
+    likelihood = likelihood / or_one(scale)[..., None]
+    return Observation(likelihood, jnp.log(scale), item, share, kernel)
 
 
 def item_probability(
     params: HmmParams, layout: Layout, *, leave_out: bool
-) -> tuple[jax.Array, jax.Array | None, jax.Array | None]:
-    """Returns p(item | state, previous items) [T, B, K], the kernel's share, and has_kernel."""
+) -> tuple[jax.Array, jax.Array | None, KernelExplanation | None]:
+    """Returns p(item | state, previous items) [T, B, K], and the kernel's share and explanation."""
     own = params.items.rows(layout.items)
     if params.kernel is None:
         return own, None, None
-    probability, has_kernel = kernel_probability(params.kernel, layout, leave_out=leave_out)
-    mix = jnp.where(has_kernel[..., None], params.mix[None, None, :], 0.0)
-    via_kernel = mix * probability[..., None]
+    kernel = explain_by_kernel(params.kernel, layout, leave_out=leave_out)
+    mix = jnp.where(kernel.available[..., None], params.mix[None, None, :], 0.0)
+    via_kernel = mix * kernel.probability[..., None]
     item = (1.0 - mix) * own + via_kernel
-    return item, via_kernel / jnp.where(item > 0, item, 1.0), has_kernel
+    return item, via_kernel / or_one(item), kernel
 
 
 def _context_probability(params: HmmParams, layout: Layout) -> jax.Array:
@@ -218,7 +218,7 @@ def _context_probability(params: HmmParams, layout: Layout) -> jax.Array:
 def normalise(counts: jax.Array, fallback: Array, axis: int = -1) -> jax.Array:
     """Returns counts [..., N] over their sum; where nothing was counted, the fallback."""
     total = counts.sum(axis, keepdims=True)
-    return jnp.where(total > 0, counts / jnp.where(total > 0, total, 1.0), fallback)
+    return jnp.where(total > 0, counts / or_one(total), fallback)
 
 
 def weighted_log(weights: jax.Array, probabilities: Array) -> jax.Array:

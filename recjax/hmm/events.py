@@ -84,6 +84,11 @@ def take_rows(table: Array, index: jax.Array) -> jax.Array:
     return jnp.asarray(table).at[index].get(mode="clip")
 
 
+def or_one(value: jax.Array) -> jax.Array:
+    """Returns the value [...] where it is above 0, else 1: a safe divisor."""
+    return jnp.where(value > 0, value, 1.0)
+
+
 def flatten_events(events: Events) -> tuple[np.ndarray, np.ndarray]:
     """Returns items int32 [n] of all users in order, and offsets int64 [B + 1] of the users.
 

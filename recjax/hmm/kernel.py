@@ -1,10 +1,10 @@
-"""The kernel on previous items: skip-Markov counts, and the probability of an item given them.
+"""The kernel on previous items: skip-Markov counts, built on the host from a stream of users.
 
-Built on the host from a stream of users (`build_kernel`); read on the device. C(i, j) counts j
-standing l = 1..W events after i with weight 1 / l, plus `backward` times the same in reverse order.
-The probability of j after i is C(i, j) x popularity(j)^-damping over its sum in row i; rows of the
-previous W items are mixed with weights 1 / lag. How often a state uses the kernel is not decided
-here (`HmmParams.mix`).
+C(i, j) counts j standing l = 1..W events after i with weight 1 / l, plus `backward` times the same
+in reverse order. The probability of j after i is C(i, j) x popularity(j)^-damping over its sum in
+row i; rows of the previous W items are mixed with weights `lags`, which begin at 1 / lag and are
+learned. What the kernel says about events is in `kernel_explanation`; how often a state uses the
+kernel is not decided here (`HmmParams.mix`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from recjax.hmm.events import Array, Events, Layout, flatten_events, take_rows
+from recjax.hmm.events import Array, Events, flatten_events, or_one, take_rows
 
 if TYPE_CHECKING:
     from recjax.hmm.parameters import HmmSettings
@@ -36,7 +36,8 @@ class Kernel:
         counts: float32 [V, N], weighted pair counts before damping, 0 in unused cells.
         scale: float32 [V], popularity^-damping, the factor of every column.
         totals: float32 [V], sum over the row of counts x scale; 0 for an item without neighbours.
-        lags: float32 [W], mixing weight of the row of the item 1..W events back.
+        lags: float32 [W], sum 1, mixing weight of the row of the item 1..W events back, over the
+            sum of those that can be used at an event.
         backward: float32 [], weight of pairs in reverse order that `counts` holds.
     """
 
@@ -63,6 +64,26 @@ class Kernel:
         damped = jnp.asarray(self.counts) * take_rows(self.scale, jnp.asarray(self.neighbours))
         totals = jnp.asarray(self.totals)[:, None]
         return jnp.where(totals > 0, damped / jnp.where(totals > 0, totals, 1.0), 0.0)
+
+    def estimate(self, chosen: jax.Array, chance: jax.Array, smoothing: Array) -> Kernel:
+        """Returns the kernel with the lag weights that expected counts call for; pairs stay.
+
+        Args:
+            chosen: [W] items that followed the row of each lag.
+            chance: [W] sum, over the events that the kernel explains and where the lag is usable,
+                of 1 / (sum of the usable lags' weights).
+            smoothing: [] pseudo-events per lag, in which all lags are usable.
+
+        Reference:
+            Hunter (2004), "MM algorithms for generalized Bradley-Terry models", Sec. 2: choices
+            among subsets; chosen / chance never lowers the likelihood, and is exact EM where all
+            lags are always usable.
+        """
+        lags = jnp.asarray(self.lags)
+        chance = chance + smoothing * lags.size
+        found = jnp.where(chance > 0, (chosen + smoothing) / or_one(chance), lags)
+        total = found.sum()
+        return dataclasses.replace(self, lags=jnp.where(total > 0, found / or_one(total), lags))
 
 
 def build_kernel(
@@ -177,85 +198,12 @@ def _capped(
     neighbours = np.full((num_items, cap), num_items, np.int32)
     counts = np.zeros((num_items, cap), np.float32)
     neighbours[rows, places], counts[rows, places] = columns, values
+    lags = 1.0 / np.arange(1, settings.kernel_window + 1)
     return Kernel(
         neighbours=neighbours,
         counts=counts,
         scale=scale.astype(np.float32),
         totals=np.bincount(rows, damped, minlength=num_items).astype(np.float32),
-        lags=(1.0 / np.arange(1, settings.kernel_window + 1)).astype(np.float32),
+        lags=(lags / lags.sum()).astype(np.float32),
         backward=np.asarray(settings.kernel_backward, np.float32),
     )
-
-
-def kernel_probability(
-    kernel: Kernel, layout: Layout, *, leave_out: bool
-) -> tuple[jax.Array, jax.Array]:
-    """Returns p(item | previous items) by the kernel alone, for every event.
-
-    Args:
-        kernel: the counts.
-        layout: time-major [T, B].
-        leave_out: static; True subtracts from the cell (previous item, item) what pairs with this
-            very event put there, as if the event had been missing when the kernel was counted.
-
-    Returns:
-        probability float32 [T, B], and bool [T, B]: whether any previous item had a row (where not,
-        the probability is 0 and the state's own distribution must explain the event).
-    """
-    weighted, weight = jnp.zeros(layout.items.shape), jnp.zeros(layout.items.shape)
-    for lag in range(1, kernel.window + 1):
-        previous = _shifted(layout.items, lag, 0)
-        count, found = _find(kernel, previous, layout.items)
-        column = take_rows(kernel.scale, layout.items)
-        total = take_rows(kernel.totals, previous)
-        left = total
-        if leave_out:
-            own = jnp.where(found, _own_count(kernel, layout, previous), 0.0)
-            count = jnp.where(count - own > 1e-4 * own, count - own, 0.0)
-            left = total - own * column
-        usable = (layout.positions >= lag) & (left > 1e-5 * total)
-        share = jnp.where(usable, kernel.lags[lag - 1], 0.0)
-        weighted += share * count * column / jnp.where(usable, left, 1.0)
-        weight += share
-    available = weight > 0
-    return weighted / jnp.where(available, weight, 1.0), available
-
-
-def _own_count(kernel: Kernel, layout: Layout, previous: jax.Array) -> jax.Array:
-    """What the event itself added to the cell (previous, item): its pairs with either neighbour."""
-    back = kernel.backward
-    same = previous == layout.items  # then both directions fell into the one cell
-    own = jnp.zeros(layout.items.shape)
-    for step in range(1, kernel.window + 1):
-        before = (layout.positions >= step) & (_shifted(layout.items, step, 0) == previous)
-        places = _shifted(layout.positions, -step, -1)
-        after = (places == layout.positions + step) & (_shifted(layout.items, -step, 0) == previous)
-        forward, reverse = 1.0 / step, back / step
-        own += jnp.where(before, forward + jnp.where(same, reverse, 0.0), 0.0)
-        own += jnp.where(after, reverse + jnp.where(same, forward, 0.0), 0.0)
-    return own
-
-
-def _shifted(values: jax.Array, steps: int, fill: int) -> jax.Array:
-    """values[t - steps] along the time axis, `fill` where there is none; steps may be negative."""
-    size = min(abs(steps), values.shape[0])
-    pad = jnp.full((size, *values.shape[1:]), fill, values.dtype)
-    if steps > 0:
-        return jnp.concatenate([pad, values[: values.shape[0] - size]])
-    return jnp.concatenate([values[size:], pad])
-
-
-def _find(kernel: Kernel, rows: jax.Array, columns: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Count in the cell (row, column), 0 if it is not kept, and whether it is; binary search."""
-    num_neighbours = kernel.neighbours.shape[1]
-    flat = jnp.asarray(kernel.neighbours).reshape(-1)
-    start = rows * num_neighbours
-    low, size = jnp.zeros_like(rows), num_neighbours
-    while size > 1:  # static: unrolled to log2(N) gathers
-        half = size // 2
-        middle = low + half
-        low = jnp.where(take_rows(flat, start + middle) <= columns, middle, low)
-        size -= half
-    found = take_rows(flat, start + low) == columns
-    count = take_rows(jnp.asarray(kernel.counts).reshape(-1), start + low)
-    return jnp.where(found, count, 0.0), found

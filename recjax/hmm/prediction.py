@@ -12,9 +12,9 @@ import jax
 import jax.numpy as jnp
 
 from recjax.hmm.emissions import observe
-from recjax.hmm.events import Events, lay_out, take_rows, time_major
+from recjax.hmm.events import Events, lay_out, or_one, take_rows, time_major
 from recjax.hmm.parameters import HmmParams
-from recjax.hmm.recursions import forward, forward_of, go_on_matrix, matmul, or_one
+from recjax.hmm.recursions import forward, forward_of, go_on_matrix, matmul
 from recjax.hmm.validation import validate_input
 
 

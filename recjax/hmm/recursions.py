@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from recjax.hmm.emissions import Observation, observe
-from recjax.hmm.events import Events, Layout, lay_out, time_major
+from recjax.hmm.events import Events, Layout, lay_out, or_one, time_major
 from recjax.hmm.parameters import HmmParams
 
 
@@ -131,8 +131,3 @@ def go_on_matrix(params: HmmParams) -> jax.Array:
 
 def _inverse(value: jax.Array) -> jax.Array:
     return jnp.where(value > 0, 1.0 / or_one(value), 0.0)
-
-
-def or_one(value: jax.Array) -> jax.Array:
-    """Returns the value [...] where it is above 0, else 1: a safe divisor."""
-    return jnp.where(value > 0, value, 1.0)

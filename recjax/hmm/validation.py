@@ -156,6 +156,7 @@ def _validate_kernel(params: HmmParams) -> None:
     if where.size:
         row, column = where[0]
         raise ValueError(f"kernel.counts[{row}, {column}] = {counts[row, column]}: expected >= 0")
+    _check_rows("kernel.lags", np.asarray(kernel.lags)[None, :])
 
 
 def _check_shape(name: str, table: Array, shape: tuple[int, ...]) -> None:

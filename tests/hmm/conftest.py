@@ -85,8 +85,19 @@ def _kernel_given(kernel, previous):
         if lag <= len(previous):
             row = _kernel_row(kernel, previous[-lag])
             if row is not None:
-                total, weight = total + row / lag, weight + 1 / lag
+                share = kernel.lags[lag - 1]
+                total, weight = total + share * row, weight + share
     return total / weight if weight else None
+
+
+def _lags_given(kernel, previous, item):
+    """Which lag a kernel item followed [W], and 1 / (weight of usable lags) where usable [W]."""
+    joint, usable = np.zeros(len(kernel.lags)), np.zeros(len(kernel.lags))
+    for lag in range(1, min(len(kernel.lags), len(previous)) + 1):
+        row = _kernel_row(kernel, previous[-lag])
+        if row is not None:
+            joint[lag - 1], usable[lag - 1] = kernel.lags[lag - 1] * row[item], 1
+    return joint / (joint.sum() or 1), usable / (usable @ kernel.lags)
 
 
 def _item_given(params, previous):
@@ -134,6 +145,7 @@ def toolbox():
         own_table = staticmethod(_own_table)
         item_given = staticmethod(_item_given)
         kernel_given = staticmethod(_kernel_given)
+        lags_given = staticmethod(_lags_given)
         emission = staticmethod(_emission)
         all_paths = staticmethod(_all_paths)
         sizes = hmm.HmmSizes(NUM_ITEMS, NUM_ACTIONS, NUM_GAPS)

@@ -1,12 +1,14 @@
 """The kernel against direct counts over explicit pairs."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from recjax import hmm
 from recjax.hmm import kernel as kernel_module
 from recjax.hmm.events import lay_out, time_major
-from recjax.hmm.kernel import kernel_probability
+from recjax.hmm.kernel_explanation import explain_by_kernel
 
 NUM_ITEMS = 6
 
@@ -109,11 +111,13 @@ def test_held_cells_stay_bounded(monkeypatch):
 
 @pytest.mark.parametrize("leave_out", [False, True])
 @pytest.mark.parametrize("backward", [0.0, 0.5])
-def test_probability_equals_direct_counts(toolbox, log, leave_out, backward):
+def test_explanation_equals_direct_counts(toolbox, log, leave_out, backward):
     settings = toolbox.settings(kernel_neighbours=NUM_ITEMS, kernel_backward=backward)
     kernel = hmm.build_kernel([log], NUM_ITEMS, settings)
+    np.testing.assert_allclose(kernel.lags, [2 / 3, 1 / 3], rtol=1e-6)
+    kernel = dataclasses.replace(kernel, lags=np.array([0.3, 0.7], np.float32))
     layout = time_major(lay_out(log))
-    found, available = kernel_probability(kernel, layout, leave_out=leave_out)
+    found = explain_by_kernel(kernel, layout, leave_out=leave_out)
     users = _users(toolbox, log)
     num_changed = 0
     for row, user in enumerate(users):
@@ -124,16 +128,20 @@ def test_probability_equals_direct_counts(toolbox, log, leave_out, backward):
                 num_changed += not np.allclose(less, counts)
                 counts = less
             damped = counts * kernel.scale
-            total, weight = 0.0, 0.0
-            for lag in range(1, settings.kernel_window + 1):
+            joint, usable = np.zeros(2), np.zeros(2)
+            for lag in (1, 2):
                 if lag <= t and damped[user[t - lag]].sum() > 1e-6:
                     row_of = damped[user[t - lag]]
-                    total += row_of[item] / row_of.sum() / lag
-                    weight += 1 / lag
-            assert bool(available[t, row]) == (weight > 0)
-            np.testing.assert_allclose(
-                found[t, row], total / weight if weight else 0.0, rtol=1e-4, atol=1e-6
-            )
+                    usable[lag - 1] = 1
+                    joint[lag - 1] = kernel.lags[lag - 1] * row_of[item] / row_of.sum()
+            weight = usable @ kernel.lags
+            assert bool(found.available[t, row]) == (weight > 0)
+            for values, expected in (
+                (found.probability, joint.sum() / (weight or 1)),
+                (found.chosen, joint / (joint.sum() or 1)),
+                (found.chance, usable / (weight or 1)),
+            ):
+                np.testing.assert_allclose(values[..., t, row], expected, rtol=2e-4, atol=1e-6)
     assert num_changed >= (14 if leave_out else 0)  # of 19 events; first ones only if backward
 
 
@@ -142,9 +150,31 @@ def test_pair_seen_once_explains_nothing(toolbox):
     log = hmm.Events(grid, 0 * grid, 0 * grid, np.array([2, 2], np.int32))
     kernel = hmm.build_kernel([log], NUM_ITEMS, toolbox.settings())
     layout = time_major(lay_out(log))
-    _, with_own = kernel_probability(kernel, layout, leave_out=False)
-    _, without = kernel_probability(kernel, layout, leave_out=True)
+    with_own = explain_by_kernel(kernel, layout, leave_out=False).available
+    without = explain_by_kernel(kernel, layout, leave_out=True).available
     assert np.asarray(with_own[1]).all() and not np.asarray(without).any()
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.7])
+def test_lag_update_climbs_to_the_maximum(toolbox, log, smoothing):
+    """Choices among subsets of lags: the update against a fine grid of lag weights."""
+    kernel = hmm.build_kernel([log], NUM_ITEMS, toolbox.settings())
+    sets = np.array([[1, 0], [1, 1], [1, 1], [0, 1]])  # usable lags
+    times, chosen = np.array([4.0, 3.0, 2.0, 5.0]), np.array([4.0 + 3.0, 2.0 + 5.0])
+
+    def objective(lags):
+        return (chosen + smoothing) @ np.log(lags) - times @ np.log(sets @ lags)
+
+    grid = np.linspace(0.001, 0.999, 999)
+    best = max(grid, key=lambda first: objective(np.array([first, 1 - first])))
+    values = []
+    for _ in range(60):
+        lags = np.asarray(kernel.lags, np.float64)
+        values.append(objective(lags))
+        chance = (times / (sets @ lags)) @ sets
+        kernel = kernel.estimate(chosen, chance, smoothing)
+    assert (np.diff(values) > -1e-6).all()
+    np.testing.assert_allclose(kernel.lags, [best, 1 - best], atol=0.01)
 
 
 def test_item_out_of_range_is_named(toolbox):

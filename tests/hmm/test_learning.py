@@ -24,6 +24,8 @@ def _enumerated_counts(toolbox, params, events):
         "gap": np.zeros((num_states, 4)),
         "kernel": np.zeros(num_states),
         "kernel_chance": np.zeros(num_states),
+        "lags": np.zeros(2),
+        "lag_chance": np.zeros(2),
         "own": np.zeros((num_items, num_states)),
     }
     own = toolbox.own_table(params)
@@ -48,6 +50,9 @@ def _enumerated_counts(toolbox, params, events):
                     by_own = (1 - params.mix[state]) * own[state, items[t]] / whole
                     total["kernel"][state] += weight * (1 - by_own)
                     total["kernel_chance"][state] += weight
+                    chosen, chance = toolbox.lags_given(params.kernel, previous, items[t])
+                    total["lags"] += weight * (1 - by_own) * chosen
+                    total["lag_chance"] += weight * (1 - by_own) * chance
                 total["own"][items[t], state] += weight * by_own
     return total
 
@@ -67,7 +72,8 @@ def test_expected_counts_equal_enumeration(toolbox, model):
     counts, value = _pass(device, lambda: [events], None, None)
     for name in ("start", "transition", "stop", "go_on", "action", "gap", "kernel_chance"):
         np.testing.assert_allclose(getattr(counts, name), expected[name], atol=1e-4, err_msg=name)
-    np.testing.assert_allclose(counts.kernel, expected["kernel"], atol=1e-4)
+    for name in ("kernel", "lags", "lag_chance") if params.kernel else ():
+        np.testing.assert_allclose(getattr(counts, name), expected[name], atol=1e-4, err_msg=name)
     np.testing.assert_allclose(value, hmm.log_likelihood(params, events).sum(), rtol=1e-5)
     if isinstance(params.items, hmm.PlainItems):
         np.testing.assert_allclose(counts.items["table"], expected["own"], atol=1e-4)
@@ -109,6 +115,28 @@ def test_penalised_likelihood_never_falls(toolbox, smoothing, with_category, wit
     hmm.validate_params(params)
     if with_kernel:
         assert not np.allclose(params.mix, 0.5)
+        assert not np.allclose(params.kernel.lags, kernel.lags, atol=0.01)
+
+
+def test_lag_weights_are_recovered(toolbox):
+    """Items that mostly follow the one two events back; lags within .05 from a start at 1/lag."""
+    rng = np.random.default_rng(0)
+    pairs = toolbox.random_events(rng, [6] * 10, 6)
+    kernel = hmm.build_kernel([pairs], 6, toolbox.settings(kernel_neighbours=3))
+    start = toolbox.random_params(rng, "plain", _foreign(kernel))
+    start.mix[:], start.stop[:] = 0.9, 0.1
+    lags = np.array([0.2, 0.8], np.float32)
+    true = dataclasses.replace(start, kernel=dataclasses.replace(start.kernel, lags=lags))
+    events, _ = hmm.sample_users(jax.random.key(0), true, 2000, max_len=12)
+    events = jax.tree.map(np.asarray, events)
+    found, _ = hmm.fit_baum_welch(
+        jax.random.key(0),
+        lambda: [events],
+        toolbox.sizes,
+        toolbox.settings(num_iterations=15),
+        initial=start,
+    )
+    np.testing.assert_allclose(found.kernel.lags, lags, atol=0.05)
 
 
 def test_kernel_part_is_not_overfitted_on_unlinked_items(toolbox):
