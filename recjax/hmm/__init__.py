@@ -18,7 +18,7 @@ from recjax.hmm.inference import (
     viterbi,
 )
 from recjax.hmm.kernel import Kernel, build_kernel
-from recjax.hmm.learning import fit_baum_welch, fit_counts, log_likelihood_per_event
+from recjax.hmm.learning import fit_baum_welch, fit_counts
 from recjax.hmm.parameters import (
     HmmParams,
     HmmSettings,
@@ -27,8 +27,10 @@ from recjax.hmm.parameters import (
     initial_params,
     to_arrays,
 )
+from recjax.hmm.passes import log_likelihood_per_event
 from recjax.hmm.prediction import item_log_likelihood, next_item_distribution, next_item_scores
 from recjax.hmm.sampling import draw_continuations, draw_users, sample_continuations, sample_users
+from recjax.hmm.stepwise import fit_stepwise
 from recjax.hmm.tables import SamplingTables, make_tables
 from recjax.hmm.validation import validate_events, validate_params
 
@@ -50,6 +52,7 @@ __all__ = [
     "filter",
     "fit_baum_welch",
     "fit_counts",
+    "fit_stepwise",
     "from_arrays",
     "initial_params",
     "item_cells",

@@ -1,52 +1,25 @@
 """Learning: Baum-Welch over a stream of users, and counting where states are observed.
 
-Users are packed several to a row on the host; the E-step and the M-step are in `counts`. Memory
-does not grow with the number of users. Reading data and choosing settings do not live here.
+The E-step and the M-step are in `counts`, packing and passes over the data in `passes`. Memory does
+not grow with the number of users. Reading data and choosing settings do not live here.
 """
 
 from __future__ import annotations
 
-import functools
-import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from recjax.hmm.counts import (
-    Counts,
-    add_counts,
-    estimate,
-    log_prior,
-    make_prior,
-    reseed,
-    zero_counts,
-)
-from recjax.hmm.emissions import observe
-from recjax.hmm.events import Events, Layout, pack_events, time_major
+from recjax.hmm.counts import estimate, log_prior, make_prior, reseed
+from recjax.hmm.events import Events, Layout
 from recjax.hmm.kernel import Kernel
 from recjax.hmm.parameters import HmmParams, HmmSettings, HmmSizes, initial_params
-from recjax.hmm.recursions import event_log_likelihood, forward
-from recjax.hmm.validation import (
-    validate_events,
-    validate_item_category,
-    validate_item_features,
-    validate_params,
-)
+from recjax.hmm.passes import Batches, count_items, expected_counts, log_likelihood_per_event
+from recjax.hmm.validation import validate_item_category, validate_item_features, validate_params
 
-Batches = Callable[[], Iterable[Events]]
 History = list[dict[str, float]]
-
-_ROW_LEN = 128  # cells per packed row: long enough that little is left over at row ends
-
-
-@functools.partial(jax.jit, static_argnames="leave_out")
-def _layout_log_likelihood(params: HmmParams, layout: Layout, *, leave_out: bool) -> jax.Array:
-    layout = time_major(jax.tree.map(jnp.asarray, layout))
-    observation = observe(params, layout, leave_out=leave_out)
-    alphas, norms = forward(params, layout, observation.likelihood)
-    return event_log_likelihood(params, layout, observation, alphas, norms).sum()
 
 
 def fit_baum_welch(
@@ -89,28 +62,22 @@ def fit_baum_welch(
     Raises:
         ValueError: if an id or a table is wrong, or there is no event at all.
     """
-    validate_item_category(item_category, sizes.num_items)
-    validate_item_features(item_features, sizes.num_items, item_category)
-    popularity = _count_items(batches, sizes)
+    popularity = count_items(batches, sizes)
     init_key, seed_key = jax.random.split(key)
-    params = initial
-    if params is None:
-        params = initial_params(
-            init_key,
-            sizes,
-            settings,
-            popularity=popularity,
-            item_category=item_category,
-            item_features=item_features,
-            kernel=kernel,
-        )
-    validate_params(params)
-    # One copy on the device for all iterations; the kernel must not travel with every batch.
-    params = jax.tree.map(jnp.asarray, params)
+    params = checked_start(
+        init_key,
+        sizes,
+        settings,
+        popularity,
+        kernel=kernel,
+        item_category=item_category,
+        item_features=item_features,
+        initial=initial,
+    )
     prior = make_prior(params, settings.smoothing, popularity)
     num_events, history, best = int(popularity.sum()), [], params
     for iteration in range(settings.num_iterations):
-        counts, value = _pass(params, batches, None, place)
+        counts, value = expected_counts(params, batches, place=place)
         penalised = value + float(log_prior(params, prior))
         row = {
             "iteration": float(iteration),
@@ -157,19 +124,16 @@ def fit_counts(
     Raises:
         ValueError: if an id is out of range or there is no event at all.
     """
-    validate_item_category(item_category, sizes.num_items)
-    validate_item_features(item_features, sizes.num_items, item_category)
-    popularity = _count_items(batches, sizes)
-    params = initial_params(
+    popularity = count_items(batches, sizes)
+    params = checked_start(
         jax.random.key(0),
         sizes,
         settings,
-        popularity=popularity,
+        popularity,
+        kernel=kernel,
         item_category=item_category,
         item_features=item_features,
-        kernel=kernel,
     )
-    params = jax.tree.map(jnp.asarray, params)
     prior = make_prior(params, settings.smoothing, popularity)
 
     def checked_states(events: Events) -> np.ndarray:
@@ -182,78 +146,52 @@ def fit_counts(
         return states
 
     for _ in range(1 if kernel is None else settings.num_iterations):
-        counts, _ = _pass(params, batches, checked_states, None)
+        counts, _ = expected_counts(params, batches, states_of=checked_states)
         params = estimate(params, counts, prior)
     return params
 
 
-def log_likelihood_per_event(
-    params: HmmParams,
-    batches: Batches,
+def checked_start(
+    key: jax.Array,
+    sizes: HmmSizes,
+    settings: HmmSettings,
+    popularity: np.ndarray,
     *,
-    leave_out: bool = False,
-    place: Callable[[Layout], Layout] | None = None,
-) -> float:
-    """Returns the log-likelihood of a stream of users over their number of events.
+    kernel: Kernel | None,
+    item_category: np.ndarray | None,
+    item_features: np.ndarray | None,
+    initial: HmmParams | None = None,
+) -> HmmParams:
+    """Returns `initial`, or a random start, on the device: it must not travel with every batch.
+
+    Args:
+        key: PRNG key of the random start.
+        sizes: V, A and G.
+        settings: reads num_states.
+        popularity: events per item [V].
+        kernel: or None.
+        item_category: int [V] or None.
+        item_features: float [V, F] or None.
+        initial: the start itself, with its own kernel and categories.
 
     Raises:
-        ValueError: if an id is out of range or there is no event at all.
+        ValueError: if a table or a category is wrong.
     """
-    values, num_events = [], 0
-    for layout in _packed(batches(), params.sizes, None):
-        num_events += int((layout.positions >= 0).sum())
-        layout = layout if place is None else place(layout)
-        values.append(_layout_log_likelihood(params, layout, leave_out=leave_out))
-    if not num_events:
-        raise ValueError("no events: every user is empty")
-    return float(np.sum(np.asarray(jax.device_get(values), np.float64))) / num_events
-
-
-def _pass(
-    params: HmmParams,
-    batches: Batches,
-    states_of: Callable[[Events], np.ndarray] | None,
-    place: Callable[[Layout], Layout] | None,
-) -> tuple[Counts, float]:
-    """Expected counts and log-likelihood of all users, one batch on the device at a time."""
-    counts, values = zero_counts(params), []
-    for layout in _packed(batches(), None, states_of):
-        layout = layout if place is None else place(layout)
-        counts, value = add_counts(counts, params, layout)
-        values.append(value)  # not read yet: reading would wait for the device
-    return counts, float(np.sum(np.asarray(jax.device_get(values), np.float64)))
-
-
-def _packed(
-    batches: Iterable[Events],
-    sizes: HmmSizes | None,
-    states_of: Callable[[Events], np.ndarray] | None,
-) -> Iterable[Layout]:
-    """Packs users in rows; the shape follows from the first batch: equal ones compile once."""
-    iterator = iter(batches)
-    first = next(iterator, None)
-    if first is None:
-        return iter(())
-
-    def stream() -> Iterable[Events]:
-        for events in itertools.chain([first], iterator):
-            if sizes is not None:
-                validate_events(events, sizes)
-            yield events
-
-    num_rows, num_steps = np.asarray(first.items).shape
-    row_len = max(num_steps, _ROW_LEN)
-    rows = -(-num_rows * num_steps // row_len)
-    return pack_events(stream(), -(-rows // 8) * 8, row_len, states_of)
-
-
-def _count_items(batches: Batches, sizes: HmmSizes) -> np.ndarray:
-    """Events per item [V]; the pass that also checks every id."""
-    popularity = np.zeros(sizes.num_items, np.int64)
-    for events in batches():
-        validate_events(events, sizes)
-        kept = np.arange(events.items.shape[1])[None, :] < np.asarray(events.lengths)[:, None]
-        popularity += np.bincount(np.asarray(events.items)[kept], minlength=sizes.num_items)
-    if not popularity.sum():
-        raise ValueError("no events: every user is empty")
-    return popularity
+    validate_item_category(item_category, sizes.num_items)
+    validate_item_features(item_features, sizes.num_items, item_category)
+    if initial is None:
+        initial = initial_params(
+            key,
+            sizes,
+            settings,
+            popularity=popularity,
+            item_category=item_category,
+            item_features=item_features,
+            kernel=kernel,
+        )
+    validate_params(initial)
+    if initial.sizes != sizes:
+        raise ValueError(f"initial is of {initial.sizes}: expected {sizes}")
+    if kernel is not None and initial.kernel is None:
+        raise ValueError("initial has no kernel: expected the one that is given beside it")
+    return jax.tree.map(jnp.asarray, initial)

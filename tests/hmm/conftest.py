@@ -61,6 +61,25 @@ def _random_params(rng, kind, kernel=None, num_states=NUM_STATES):
     )
 
 
+def _separated_params():
+    """Three well separated states over 6 items."""
+    return hmm.HmmParams(
+        start=np.array([0.7, 0.2, 0.1], np.float32),
+        transition=np.array([[0.7, 0.2, 0.1], [0.1, 0.7, 0.2], [0.3, 0.1, 0.6]], np.float32),
+        stop=np.array([0.05, 0.1, 0.3], np.float32),
+        action=np.array([[0.9, 0.1], [0.5, 0.5], [0.1, 0.9]], np.float32),
+        gap=np.array([[0, 0.8, 0.1, 0.1], [0, 0.1, 0.8, 0.1], [0, 0.1, 0.1, 0.8]], np.float32),
+        mix=np.zeros(3, np.float32),
+        items=hmm.PlainItems(
+            np.array(
+                [[0.5, 0.0, 0.1], [0.4, 0.1, 0.0], [0.1, 0.4, 0.0]]
+                + [[0.0, 0.4, 0.1], [0.0, 0.1, 0.4], [0.0, 0.0, 0.4]],
+                np.float32,
+            )
+        ),
+    )
+
+
 def _own_table(params):
     """Own item distributions [K, V]."""
     if isinstance(params.items, hmm.PlainItems):
@@ -142,6 +161,7 @@ def toolbox():
         settings = staticmethod(_settings)
         random_events = staticmethod(_random_events)
         random_params = staticmethod(_random_params)
+        separated_params = staticmethod(_separated_params)
         own_table = staticmethod(_own_table)
         item_given = staticmethod(_item_given)
         kernel_given = staticmethod(_kernel_given)

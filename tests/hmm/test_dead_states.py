@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 from recjax.hmm import counts as counts_module
-from recjax.hmm.learning import _pass
+from recjax.hmm.passes import expected_counts
 
 
 def _with_dead_state(params):
@@ -26,7 +26,7 @@ def test_dead_states_stay_dead_and_out_of_the_prior(toolbox, extreme):
     before = float(counts_module.log_prior(params, prior))
     assert np.isfinite(before)
     for seed in range(3):
-        counts, _ = _pass(params, lambda: [events], None, None)
+        counts, _ = expected_counts(params, lambda: [events])
         params = counts_module.estimate(params, counts, prior)
         params = counts_module.reseed(jax.random.key(seed), params, counts, prior)
         assert float(params.start[-1]) == 0 and (np.asarray(params.transition)[:, -1] == 0).all()

@@ -6,7 +6,7 @@ import pytest
 
 from recjax import hmm
 from recjax.hmm.events import flatten_events
-from recjax.hmm.learning import _layout_log_likelihood
+from recjax.hmm.passes import layout_log_likelihood
 
 
 def _users_of(layouts):
@@ -39,7 +39,7 @@ def test_packed_likelihood_equals_one_user_per_row(toolbox, extreme):
     rng = np.random.default_rng(1)
     events = toolbox.random_events(rng, rng.integers(0, 8, 30), 7)
     packed = [
-        float(_layout_log_likelihood(extreme, layout, leave_out=True))
+        float(layout_log_likelihood(extreme, layout, leave_out=True))
         for layout in hmm.pack_events([events], 4, 17)
     ]
     expected = hmm.log_likelihood(extreme, events, leave_out=True)

@@ -9,7 +9,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from recjax import hmm
 from recjax.hmm import counts as counts_module
-from recjax.hmm.learning import _pass
+from recjax.hmm.passes import expected_counts
 
 
 def _enumerated_counts(toolbox, params, events):
@@ -69,7 +69,7 @@ def test_expected_counts_equal_enumeration(toolbox, model):
     events = toolbox.random_events(np.random.default_rng(5), [4, 1, 3, 0, 2, 4], 4)
     expected = _enumerated_counts(toolbox, params, events)
     device = jax.tree.map(jax.numpy.asarray, params)
-    counts, value = _pass(device, lambda: [events], None, None)
+    counts, value = expected_counts(device, lambda: [events])
     for name in ("start", "transition", "stop", "go_on", "action", "gap", "kernel_chance"):
         np.testing.assert_allclose(getattr(counts, name), expected[name], atol=1e-4, err_msg=name)
     for name in ("kernel", "lags", "lag_chance") if params.kernel else ():
@@ -154,21 +154,7 @@ def test_kernel_part_is_not_overfitted_on_unlinked_items(toolbox):
 
 def test_known_model_is_recovered(toolbox):
     """Three well separated states; tables within .05 after matching the states."""
-    true = hmm.HmmParams(
-        start=np.array([0.7, 0.2, 0.1], np.float32),
-        transition=np.array([[0.7, 0.2, 0.1], [0.1, 0.7, 0.2], [0.3, 0.1, 0.6]], np.float32),
-        stop=np.array([0.05, 0.1, 0.3], np.float32),
-        action=np.array([[0.9, 0.1], [0.5, 0.5], [0.1, 0.9]], np.float32),
-        gap=np.array([[0, 0.8, 0.1, 0.1], [0, 0.1, 0.8, 0.1], [0, 0.1, 0.1, 0.8]], np.float32),
-        mix=np.zeros(3, np.float32),
-        items=hmm.PlainItems(
-            np.array(
-                [[0.5, 0.0, 0.1], [0.4, 0.1, 0.0], [0.1, 0.4, 0.0]]
-                + [[0.0, 0.4, 0.1], [0.0, 0.1, 0.4], [0.0, 0.0, 0.4]],
-                np.float32,
-            )
-        ),
-    )
+    true = toolbox.separated_params()
     events, _ = hmm.sample_users(jax.random.key(0), true, 3000, max_len=30)
     events = jax.tree.map(np.asarray, events)
     settings = toolbox.settings(num_iterations=60, tolerance=1e-6)
