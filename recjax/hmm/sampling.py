@@ -14,8 +14,9 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from recjax.hmm.chains import draw_context, draw_items, draw_states
+from recjax.hmm.chains import draw_context, draw_states
 from recjax.hmm.events import Events
+from recjax.hmm.item_draws import draw_items
 from recjax.hmm.parameters import HmmParams
 from recjax.hmm.prediction import next_state_distribution, previous_items
 from recjax.hmm.recursions import draw_index

@@ -25,6 +25,7 @@ from recjax.hmm.parameters import HmmParams
 from recjax.hmm.validation import validate_params
 
 _WORDS = 2.0**32
+_CELLS = 1 << 20  # alias cells built at a time; bounds what the host needs beside the tables
 
 
 @jax.tree_util.register_dataclass
@@ -32,60 +33,64 @@ _WORDS = 2.0**32
 class AliasTables:
     """Alias tables of several distributions, one after another.
 
+    Thresholds and aliases are two arrays: a gather of single numbers is several times faster on CPU
+    than one of pairs.
+
     Attributes:
-        cells: uint32 [n, 2], acceptance threshold and alias (outcome within the distribution).
-        starts: int32 [rows], first cell of each distribution.
-        sizes: int32 [rows], its number of cells.
+        thresholds: uint32 [n], acceptance of each cell times 2^32.
+        aliases: int32 [n], outcome (within the distribution) where the cell is not accepted.
+        starts: int32 [rows], first cell of each distribution; None: `width` apart.
+        sizes: int32 [rows], its number of cells; None: `width`.
+        width: cells per distribution where all have the same number, else 0; static.
     """
 
-    cells: Array
-    starts: Array
-    sizes: Array
+    thresholds: Array
+    aliases: Array
+    starts: Array | None
+    sizes: Array | None
+    width: int = dataclasses.field(metadata={"static": True})
 
     def draw(
         self, rows: jax.Array, column_word: jax.Array, accept_word: jax.Array | None = None
     ) -> jax.Array:
         """Returns an outcome int32 [B] per row index [B]; one word [B] may serve both choices."""
-        size = take_rows(self.sizes, rows).astype(jnp.uint32)
-        column = multiply_high(column_word, size)
+        if self.starts is None:
+            start, size = rows * self.width, jnp.uint32(self.width)
+        else:
+            start = take_rows(self.starts, rows)
+            size = take_rows(self.sizes, rows).astype(jnp.uint32)
+        place = multiply_high(column_word, size)
         if accept_word is None:
             accept_word = column_word * size  # the low half: where in its column the word fell
-        cell = take_rows(self.cells, take_rows(self.starts, rows) + column.astype(jnp.int32))
-        outcome = jnp.where(accept_word < cell[..., 0], column, cell[..., 1])
-        return outcome.astype(jnp.int32)
+        column = place.astype(jnp.int32)
+        accepted = accept_word < take_rows(self.thresholds, start + column)
+        return jnp.where(accepted, column, take_rows(self.aliases, start + column))
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class KernelTables:
-    """Kernel rows as integer thresholds.
+    """Kernel rows as alias tables.
 
     Attributes:
         neighbours: int32 [V, N].
-        thresholds: uint32 [V, N], cumulative probabilities times 2^32, the last one full.
+        alias: V distributions over N places in `neighbours`.
         usable: bool [V], whether the item has neighbours.
         lags: float32 [W].
         mix: uint32 [K], probability of the kernel times 2^32.
     """
 
     neighbours: Array
-    thresholds: Array
+    alias: AliasTables
     usable: Array
     lags: Array
     mix: Array
 
     def draw(self, rows: jax.Array, word: jax.Array) -> jax.Array:
-        """Returns a neighbour int32 [B] of each row item [B] by binary search."""
-        num_neighbours = self.thresholds.shape[1]
-        flat = jnp.asarray(self.thresholds).reshape(-1)
-        start = rows * num_neighbours
-        index, size = jnp.zeros_like(rows), num_neighbours
-        while size > 1:  # static; finds the number of thresholds <= word
-            half = size // 2
-            above = take_rows(flat, start + index + half - 1) <= word
-            index = jnp.where(above, index + half, index)
-            size -= half
-        return take_rows(jnp.asarray(self.neighbours).reshape(-1), start + index)
+        """Returns a neighbour int32 [B] of each row item [B]."""
+        place = self.alias.draw(rows, word)
+        flat = jnp.asarray(self.neighbours).reshape(-1)
+        return take_rows(flat, rows * self.neighbours.shape[1] + place)
 
 
 @jax.tree_util.register_dataclass
@@ -171,7 +176,7 @@ def _item_tables(
     order = np.argsort(category_of, kind="stable").astype(np.int32)
     sizes = np.bincount(category_of, minlength=num_categories)
     rows = np.split(params.items.item_in_category[order], np.cumsum(sizes)[:-1])
-    members = _joined([_alias_row(_tempered(row, temperature)) for row in rows])
+    members = _ragged_alias_tables([_tempered(row, temperature) for row in rows])
     category = np.where(sizes[None, :] > 0, params.items.category, 0.0)
     return alias_tables(_tempered(category, temperature)), members, order
 
@@ -182,13 +187,10 @@ def _kernel_tables(params: HmmParams, temperature: float) -> KernelTables | None
         return None
     scale = np.append(kernel.scale, 0.0).astype(np.float64)
     weights = _tempered(kernel.counts * scale[kernel.neighbours], temperature)
-    sums = np.cumsum(weights, axis=1)
-    totals = sums[:, -1:]
-    shares = sums / np.where(totals > 0, totals, 1.0)
     return KernelTables(
         neighbours=kernel.neighbours,
-        thresholds=_to_words(shares),
-        usable=totals[:, 0] > 0,
+        alias=alias_tables(weights),
+        usable=weights.sum(1) > 0,
         lags=kernel.lags,
         mix=_to_words(params.mix),
     )
@@ -210,46 +212,69 @@ def _tempered(probabilities: np.ndarray, temperature: float) -> np.ndarray:
 
 
 def alias_tables(odds: np.ndarray) -> AliasTables:
-    """Builds one alias table per row of odds [rows, n]; rows need not sum to 1."""
-    return _joined([_alias_row(row) for row in np.asarray(odds)])
+    """Builds one alias table per row of odds [rows, n]; rows need not sum to 1.
 
-
-def _joined(rows: list[np.ndarray]) -> AliasTables:
-    sizes = np.array([row.shape[0] for row in rows], np.int64)
+    Raises:
+        ValueError: if the cells are too many for 32-bit places.
+    """
+    odds = np.asarray(odds)
+    if odds.size >= 2**31:
+        raise ValueError(f"{odds.shape[0]} x {odds.shape[1]} alias cells: at most 2^31 - 1 fit")
+    cells = [_alias_cells(part) for part in np.array_split(odds, max(1, odds.size // _CELLS))]
     return AliasTables(
-        cells=np.concatenate(rows),
-        starts=(np.cumsum(sizes) - sizes).astype(np.int32),
-        sizes=sizes.astype(np.int32),
+        thresholds=np.concatenate([thresholds for thresholds, _ in cells]),
+        aliases=np.concatenate([aliases for _, aliases in cells]),
+        starts=None,
+        sizes=None,
+        width=odds.shape[1],
     )
 
 
-def _alias_row(odds: np.ndarray) -> np.ndarray:
-    """The alias cells uint32 [n, 2] of one distribution.
+def _ragged_alias_tables(rows: list[np.ndarray]) -> AliasTables:
+    """Builds one alias table per row of odds, of different lengths."""
+    cells = [_alias_cells(row[None, :]) for row in rows]
+    sizes = np.array([row.size for row in rows], np.int64)
+    return AliasTables(
+        thresholds=np.concatenate([thresholds for thresholds, _ in cells]),
+        aliases=np.concatenate([aliases for _, aliases in cells]),
+        starts=(np.cumsum(sizes) - sizes).astype(np.int32),
+        sizes=sizes.astype(np.int32),
+        width=0,
+    )
+
+
+def _alias_cells(odds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Thresholds uint32 [R * n] and aliases int32 [R * n] of R distributions.
 
     Columns below the mean (light) are filled by those above it (heavy), in order: the light column
-    whose need begins at d of the total need is filled by the heavy one whose surplus reaches d.
+    whose need begins at d of the total need is filled by the heavy one whose surplus reaches d. In
+    every row need equals surplus, so one sweep serves all rows one after another.
     """
-    num = odds.shape[0]
+    num_rows, num = odds.shape
     odds = odds.astype(np.float64)
-    if not num or not odds.sum() > 0:
-        odds = np.ones(num)
-    height = odds * (num / odds.sum())
-    light = np.flatnonzero(height < 1)
-    heavy = np.flatnonzero(height >= 1)
-    need = np.cumsum(1 - height[light])
-    surplus = np.cumsum(height[heavy] - 1)
-    accept, alias = np.ones(num), np.arange(num)
-    if light.size and heavy.size:  # rounding may leave a flat row without either
+    totals = odds.sum(1, keepdims=True)
+    odds = np.where(totals > 0, odds, 1.0)
+    height = (odds * (num / odds.sum(1, keepdims=True))).reshape(-1) if num else odds.reshape(-1)
+    light, heavy = np.flatnonzero(height < 1), np.flatnonzero(height >= 1)
+    need, surplus = np.cumsum(1 - height[light]), np.cumsum(height[heavy] - 1)
+    accept, alias = np.ones(height.size), np.arange(height.size)
+    if light.size and heavy.size:  # rounding may leave flat rows without either
         begin = np.concatenate([[0.0], need[:-1]])
-        giver = np.searchsorted(surplus, begin, side="left")
-        alias[light] = heavy[np.minimum(giver, heavy.size - 1)]
+        giver = _within_rows(np.searchsorted(surplus, begin), heavy, light // num, num)
+        alias[light] = heavy[giver]
         accept[light] = height[light]
-        # A heavy column that gave more than its surplus is filled by the next one.
-        taken = np.searchsorted(need, surplus, side="right")
-        over = np.flatnonzero(taken < light.size)
-        over = over[over < heavy.size - 1]
+        # A heavy column that gave more than its surplus is filled by the next one of its row.
+        taken = np.minimum(np.searchsorted(need, surplus, side="right"), light.size - 1)
+        row, same = heavy // num, np.diff(heavy // num, append=-1) == 0
+        over = np.flatnonzero(same & (need[taken] > surplus) & (light[taken] // num == row))
         accept[heavy[over]] = np.clip(1 + surplus[over] - need[taken[over]], 0, 1)
         alias[heavy[over]] = heavy[over + 1]
-    threshold = _to_words(accept)
-    alias = np.where(accept >= 1, np.arange(num), alias)
-    return np.stack([threshold, alias.astype(np.uint32)], axis=1)
+    alias = np.where(accept >= 1, np.arange(height.size), alias)
+    return _to_words(accept), (alias % max(num, 1)).astype(np.int32)
+
+
+def _within_rows(places: np.ndarray, heavy: np.ndarray, rows: np.ndarray, num: int) -> np.ndarray:
+    """Places in `heavy` moved into the given rows, where rounding pushed them over an end."""
+    first = np.searchsorted(heavy, rows * num)
+    last = np.searchsorted(heavy, (rows + 1) * num) - 1
+    return np.clip(places, first, np.maximum(last, first))

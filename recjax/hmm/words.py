@@ -11,22 +11,16 @@ Reference:
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 
 import jax
 import jax.numpy as jnp
 
-# Purposes of words; two that are wanted together are halves of one hash.
+# Purposes of words, two to a hash: pairs that are wanted together cost half.
+_PAIRS = (("move", "start"), ("item", "accept"), ("action", "gap"), ("mix", "category"))
 _PURPOSES = {
-    "move": (0, 0),
-    "start": (0, 1),
-    "item": (1, 0),
-    "accept": (1, 1),
-    "action": (2, 0),
-    "gap": (2, 1),
-    "mix": (3, 0),
-    "category": (3, 1),
+    name: (pair, half) for pair, names in enumerate(_PAIRS) for half, name in enumerate(names)
 }
-_NUM_PAIRS = 4
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 
 
@@ -79,15 +73,31 @@ class RowWords:
         Args:
             purpose: one of `_PURPOSES`.
             time: step int32 [].
-            attempt: which draw of the same choice.
+            attempt: which draw of the same choice, int32 [] or [B].
         """
-        pair, half = _PURPOSES[purpose]
-        time = jnp.asarray(time)
+        return self.words((purpose,), time, attempt)[purpose]
+
+    def words(
+        self, purposes: Iterable[str], time: jax.Array | int, attempt: jax.Array | int = 0
+    ) -> dict[str, jax.Array]:
+        """Returns the words of several purposes, as `word` does each; pairs are hashed once.
+
+        The words are held in memory before they are read: fused into the gathers that follow, the
+        hash would be computed cell by cell and once for every reader, ten times slower on CPU.
+        """
+        found: dict[str, jax.Array] = {}
+        for pair in sorted({_PURPOSES[purpose][0] for purpose in purposes}):
+            hashed = self._hash(pair, jnp.asarray(time), attempt)
+            found |= zip(_PAIRS[pair], hashed, strict=True)
+        return jax.lax.optimization_barrier({purpose: found[purpose] for purpose in purposes})
+
+    def _hash(
+        self, pair: int, time: jax.Array, attempt: jax.Array | int
+    ) -> tuple[jax.Array, jax.Array]:
         key = (self.keys[:, 0], self.keys[:, 1])
         if time.ndim:
             key = (key[0][None], key[1][None])
         shape = jnp.broadcast_shapes(time.shape, key[0].shape)
         first = jnp.broadcast_to(time.astype(jnp.uint32), shape)
-        number = jnp.asarray(attempt, jnp.uint32) * jnp.uint32(_NUM_PAIRS) + jnp.uint32(pair)
-        second = jnp.broadcast_to(number, shape)
-        return threefry(key, (first, second))[half]
+        number = jnp.asarray(attempt, jnp.uint32) * jnp.uint32(len(_PAIRS)) + jnp.uint32(pair)
+        return threefry(key, (first, jnp.broadcast_to(number, shape)))

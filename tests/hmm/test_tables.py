@@ -12,21 +12,36 @@ from recjax.hmm.tables import alias_tables, multiply_high
 
 def _implied(tables, row):
     """Probabilities that the cells of one alias table stand for."""
-    start, size = int(tables.starts[row]), int(tables.sizes[row])
-    cells = np.asarray(tables.cells[start : start + size], np.float64)
-    accept = cells[:, 0] / 2**32
+    size = tables.width if tables.sizes is None else int(tables.sizes[row])
+    start = row * size if tables.starts is None else int(tables.starts[row])
+    accept = np.asarray(tables.thresholds[start : start + size], np.float64) / 2**32
     result = accept / size
-    np.add.at(result, cells[:, 1].astype(int), (1 - accept) / size)
+    np.add.at(result, np.asarray(tables.aliases[start : start + size]), (1 - accept) / size)
     return result
 
 
 @given(
-    st.lists(st.floats(0, 1), min_size=1, max_size=40).filter(lambda odds: sum(odds) > 1e-3),
+    st.integers(1, 40).flatmap(
+        lambda num: st.lists(st.lists(st.floats(0, 1), min_size=num, max_size=num), min_size=1)
+    )
 )
 @settings(max_examples=200, deadline=None)
-def test_alias_cells_stand_for_the_odds(odds):
+def test_alias_cells_stand_for_the_odds_of_every_row(odds):
     odds = np.array(odds)
-    np.testing.assert_allclose(_implied(alias_tables(odds[None]), 0), odds / odds.sum(), atol=1e-9)
+    tables = alias_tables(odds)
+    for place, row in enumerate(odds):
+        if row.sum() > 1e-3:
+            np.testing.assert_allclose(_implied(tables, place), row / row.sum(), atol=1e-9)
+
+
+def test_alias_cells_hold_for_many_rows_at_once(monkeypatch):
+    odds = np.random.default_rng(0).exponential(size=(500, 64)) ** 3
+    odds[::7] = 1.0  # flat rows between skewed ones
+    odds[::11, 1:] = 0.0
+    monkeypatch.setattr("recjax.hmm.tables._CELLS", 10_000)  # several parts
+    tables = alias_tables(odds)
+    for place, row in enumerate(odds):
+        np.testing.assert_allclose(_implied(tables, place), row / row.sum(), atol=1e-9)
 
 
 def test_alias_cells_hold_for_a_skewed_catalogue():
