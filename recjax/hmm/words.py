@@ -80,7 +80,7 @@ class RowWords:
     def words(
         self, purposes: Iterable[str], time: jax.Array | int, attempt: jax.Array | int = 0
     ) -> dict[str, jax.Array]:
-        """Returns the words of several purposes, as `word` does each; pairs are hashed once.
+        """Returns the words of several purposes, each uint32 [B] or [T, B] as `word` gives it.
 
         The words are held in memory before they are read: fused into the gathers that follow, the
         hash would be computed cell by cell and once for every reader, ten times slower on CPU.
