@@ -29,6 +29,7 @@ from recjax.hmm.parameters import (
 )
 from recjax.hmm.passes import log_likelihood_per_event
 from recjax.hmm.prediction import item_log_likelihood, next_item_distribution, next_item_scores
+from recjax.hmm.restarts import Member, fit_restarts
 from recjax.hmm.sampling import draw_continuations, draw_users, sample_continuations, sample_users
 from recjax.hmm.stepwise import fit_stepwise
 from recjax.hmm.tables import SamplingTables, make_tables
@@ -43,6 +44,7 @@ __all__ = [
     "HmmSizes",
     "Kernel",
     "Layout",
+    "Member",
     "PlainItems",
     "SamplingTables",
     "build_kernel",
@@ -52,6 +54,7 @@ __all__ = [
     "filter",
     "fit_baum_welch",
     "fit_counts",
+    "fit_restarts",
     "fit_stepwise",
     "from_arrays",
     "initial_params",
