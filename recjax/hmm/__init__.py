@@ -2,7 +2,7 @@
 
 Learning, inference and draws; it knows nothing of files, configs or flax and can be used alone
 (`from recjax import hmm`). Axes: B rows (users), T time (events), K states, V items, A actions,
-G gap bins, C categories, N neighbours and W window of the kernel on previous items.
+G gap bins, C categories, S segments of users, N neighbours and W window of the kernel.
 """
 
 from recjax.hmm.cards import describe_states

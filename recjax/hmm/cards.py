@@ -21,6 +21,7 @@ def describe_states(
     item_names: Sequence[str] | None = None,
     item_category: np.ndarray | None = None,
     category_names: Sequence[str] | None = None,
+    segment_shares: np.ndarray | None = None,
     top: int = 5,
 ) -> list[dict]:
     """Returns one card per state, the most visited first.
@@ -31,11 +32,13 @@ def describe_states(
         item_names: names of the V items; None: their indices.
         item_category: int [V]; None: that of the model, if its items come by category.
         category_names: names of the categories; None: their indices.
+        segment_shares: share of users of each of the S segments; None: all equal.
         top: entries of the lists.
 
     Returns:
         Dicts with state, name (a suggestion: browsing, comparing, deciding or leaving), visit_share
-        (of all events), start, stop, dwell (expected events in a row in this state), kernel_weight,
+        (of all events), start (of all users), start_by_segment (S probabilities), stop, dwell
+        (expected events in a row in this state), kernel_weight,
         actions {name: probability}, typical_gap_bin (median), top_items and top_categories
         [(name, probability)] of the state's own distribution, and next [(state, probability)].
 
@@ -48,14 +51,18 @@ def describe_states(
         raise ValueError(f"{len(action_names)} action names: expected {params.action.shape[1]}")
     own = _own_items(params)
     by_category = _by_category(own, item_category, params)
-    visits = _visit_shares(params)
+    if segment_shares is None:
+        segment_shares = np.ones(params.sizes.num_segments)
+    start = segment_shares @ params.start / np.sum(segment_shares)
+    visits = _visit_shares(params, start)
     stays = (1 - params.stop) * np.diag(params.transition)
     cards = []
     for state in np.argsort(-visits, kind="stable").tolist():
         card = {
             "state": state,
             "visit_share": float(visits[state]),
-            "start": float(params.start[state]),
+            "start": float(start[state]),
+            "start_by_segment": params.start[:, state].tolist(),
             "stop": float(params.stop[state]),
             "dwell": float(1 / max(1 - stays[state], 1e-6)),
             "kernel_weight": float(params.mix[state]),
@@ -89,11 +96,11 @@ def _by_category(
     return np.stack([np.bincount(item_category, row) for row in own])
 
 
-def _visit_shares(params: HmmParams) -> np.ndarray:
+def _visit_shares(params: HmmParams, start: np.ndarray) -> np.ndarray:
     """Share of all events that each state makes: start (1 - moves)^-1, over its sum."""
     moves = (1 - params.stop)[:, None].astype(np.float64) * params.transition
     identity = np.eye(params.num_states) * (1 + 1e-9)  # a model that never stops stays solvable
-    visits = np.maximum(np.linalg.solve((identity - moves).T, params.start), 0)
+    visits = np.maximum(np.linalg.solve((identity - moves).T, start), 0)
     return visits / visits.sum()
 
 

@@ -34,7 +34,7 @@ class Counts:
     """Expected counts over events; what the E-step adds up and the M-step reads.
 
     Attributes:
-        start: [K] users that begin in the state.
+        start: [S, K] users that begin in the state, by segment.
         transition: [K, K] moves.
         stop: [K] users that end in the state.
         go_on: [K] events that another one follows.
@@ -82,15 +82,16 @@ class Prior:
 def zero_counts(params: HmmParams) -> Counts:
     """Returns counts of nothing, in the shapes of `params`."""
     lags = jnp.zeros(0 if params.kernel is None else params.kernel.window)
+    by_state = jnp.zeros_like(params.stop)
     return Counts(
         start=jnp.zeros_like(params.start),
         transition=jnp.zeros_like(params.transition),
-        stop=jnp.zeros_like(params.start),
-        go_on=jnp.zeros_like(params.start),
+        stop=by_state,
+        go_on=by_state,
         action=jnp.zeros_like(params.action),
         gap=jnp.zeros_like(params.gap),
-        kernel=jnp.zeros_like(params.start),
-        kernel_chance=jnp.zeros_like(params.start),
+        kernel=by_state,
+        kernel_chance=by_state,
         lags=lags,
         lag_chance=lags,
         items=params.items.zero_counts(),
@@ -151,24 +152,27 @@ def _sums_by_class(
     params: HmmParams, layout: Layout, observation: Observation, posteriors: jax.Array
 ) -> dict[str, jax.Array]:
     """Posteriors summed over the events of every kind; one matrix product for all of them."""
-    num_actions, num_gaps = params.action.shape[1], params.gap.shape[1]
+    num_segments, num_actions = params.start.shape[0], params.action.shape[1]
     later, last = layout.positions > 0, layout.lasts
     has_kernel = last if observation.kernel is None else observation.kernel.available
     others = (layout.positions >= 0) & ~last
-    masks = jnp.stack([layout.positions == 0, last, others, has_kernel], axis=-1)
+    masks = jnp.stack([last, others, has_kernel], axis=-1).astype(jnp.float32)
+    segments = jnp.zeros_like(layout.items) if layout.segments is None else layout.segments
+    starts = jax.nn.one_hot(jnp.where(layout.positions == 0, segments, -1), num_segments)
     actions = jax.nn.one_hot(layout.actions, num_actions)
-    gaps = jax.nn.one_hot(jnp.where(later, layout.gaps, -1), num_gaps)
-    kinds = jnp.concatenate([masks.astype(jnp.float32), actions, gaps], axis=-1)
+    gaps = jax.nn.one_hot(jnp.where(later, layout.gaps, -1), params.gap.shape[1])
+    kinds = jnp.concatenate([masks, starts, actions, gaps], axis=-1)
     num_states, num_kinds = params.num_states, kinds.shape[-1]
     sums = matmul(posteriors.reshape(-1, num_states).T, kinds.reshape(-1, num_kinds))
     none = jnp.zeros_like(params.mix)
+    start, action = 3 + num_segments, 3 + num_segments + num_actions
     return {
-        "start": sums[:, 0],
-        "stop": sums[:, 1],
-        "go_on": sums[:, 2],
-        "kernel_chance": none if observation.kernel is None else sums[:, 3],
-        "action": sums[:, 4 : 4 + num_actions],
-        "gap": sums[:, 4 + num_actions :],
+        "stop": sums[:, 0],
+        "go_on": sums[:, 1],
+        "kernel_chance": none if observation.kernel is None else sums[:, 2],
+        "start": sums[:, 3:start].T,
+        "action": sums[:, start:action],
+        "gap": sums[:, action:],
     }
 
 
@@ -192,7 +196,7 @@ def estimate(params: HmmParams, counts: Counts, prior: Prior) -> HmmParams:
         kernel = kernel.estimate(counts.lags, counts.lag_chance, smoothing)
         mix = _ratio(counts.kernel + smoothing, counts.kernel_chance + 2 * smoothing, mix)
     return HmmParams(
-        start=normalise(counts.start + ways, params.start),
+        start=normalise(counts.start + ways[None, :], params.start),
         transition=normalise(counts.transition + ways[None, :], params.transition),
         stop=_ratio(counts.stop + smoothing, total, params.stop),
         action=normalise(counts.action + smoothing, params.action),
@@ -216,7 +220,8 @@ def log_prior(params: HmmParams, prior: Prior) -> jax.Array:
     value += weighted_log(by_state[:, None] * prior.alive[None, :], params.transition)
     for table in (params.action, params.gap):
         value += weighted_log(by_state[:, None], table)
-    vectors = [params.start, params.stop, 1.0 - params.stop]
+    value += weighted_log(by_state[None, :], params.start)
+    vectors = [params.stop, 1.0 - params.stop]
     if params.kernel is not None:
         vectors += [params.mix, 1.0 - params.mix]
         value += weighted_log(prior.smoothing, jnp.asarray(params.kernel.lags))
@@ -264,7 +269,7 @@ def reseed(key: jax.Array, params: HmmParams, counts: Counts, prior: Prior) -> H
     tables: dict[str, Any] = {name: np.array(getattr(params, name)) for name in names}
     for name in names[1:]:
         tables[name][empty] = tables[name][fullest]
-    for ways in (tables["start"][None, :], tables["transition"]):
+    for ways in (tables["start"], tables["transition"]):
         ways[:, fullest] /= 2  # the other half of what led to the fullest leads to the new ones
         ways[:, empty] += ways[:, fullest, None] / empty.size
         ways /= ways.sum(-1, keepdims=True)

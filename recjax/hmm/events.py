@@ -30,12 +30,15 @@ class Events:
         gaps: int32 [B, T], bin of the time since the previous event. The first event of a user has
             no gap: its bin is not read, and draws write 0 there.
         lengths: int32 [B], number of events; 0 marks a padding row, which contributes nothing.
+        segments: int32 [B], segment of each user, which chooses his row of the start distribution;
+            None: all are of segment 0.
     """
 
     items: Array
     actions: Array
     gaps: Array
     lengths: Array
+    segments: Array | None = None
 
 
 @jax.tree_util.register_dataclass
@@ -50,6 +53,7 @@ class Layout:
         positions: int32 [B, T], 0-based place of the event in its user's sequence, -1 on padding.
         lasts: bool [B, T], True on the last event of a user.
         states: int32 [B, T], observed hidden states (-1: not known), or None.
+        segments: int32 [B, T], the user's segment, read at his first event; None: all 0.
     """
 
     items: Array
@@ -58,6 +62,7 @@ class Layout:
     positions: Array
     lasts: Array
     states: Array | None = None
+    segments: Array | None = None
 
 
 def lay_out(events: Events) -> Layout:
@@ -65,12 +70,16 @@ def lay_out(events: Events) -> Layout:
     steps = jnp.arange(events.items.shape[1], dtype=jnp.int32)[None, :]
     lengths = jnp.asarray(events.lengths)[:, None]
     positions = jnp.where(steps < lengths, steps, -1)
+    segments = events.segments
+    if segments is not None:
+        segments = jnp.broadcast_to(jnp.asarray(segments)[:, None], positions.shape)
     return Layout(
         items=jnp.asarray(events.items),
         actions=jnp.asarray(events.actions),
         gaps=jnp.asarray(events.gaps),
         positions=positions,
         lasts=steps == lengths - 1,
+        segments=segments,
     )
 
 
@@ -120,41 +129,53 @@ def pack_events(
         states_of: gives the observed states int32 [B, T] of a batch; None when states are hidden.
 
     Raises:
-        ValueError: if a user is longer than `row_len`.
+        ValueError: if a user is longer than `row_len`, or some batches only have segments.
     """
-    block = _Block(num_rows, row_len, with_states=states_of is not None)
+    block = _Block(num_rows, row_len)
     for events in batches:
         lengths = np.asarray(events.lengths, np.int64)
         if lengths.size and lengths.max() > row_len:
             row = int(lengths.argmax())
             raise ValueError(f"lengths[{row}] = {lengths[row]}: at most {row_len} fit in a row")
-        grids = [np.asarray(events.items), np.asarray(events.actions), np.asarray(events.gaps)]
-        if states_of is not None:
-            grids.append(np.asarray(states_of(events)))
-        kept = np.arange(grids[0].shape[1])[None, :] < lengths[:, None]
-        columns = [grid[kept] for grid in grids]
+        grids = _grids(events, states_of)
+        kept = np.arange(grids["items"].shape[1])[None, :] < lengths[:, None]
+        columns = {name: grid[kept] for name, grid in grids.items()}
         lengths = lengths[lengths > 0]
         while lengths.size:
             taken = block.add(columns, lengths)
             if taken == lengths.size:
                 break
             used = int(lengths[:taken].sum())
-            columns, lengths = [column[used:] for column in columns], lengths[taken:]
+            columns = {name: column[used:] for name, column in columns.items()}
+            lengths = lengths[taken:]
             yield block.take()
     if not block.is_empty:
         yield block.take()
 
 
-class _Block:
-    """A layout being filled."""
+def _grids(
+    events: Events, states_of: Callable[[Events], np.ndarray] | None
+) -> dict[str, np.ndarray]:
+    """What is known of every event [B, T], by the names of `Layout`."""
+    grids = {name: np.asarray(getattr(events, name)) for name in ("items", "actions", "gaps")}
+    if states_of is not None:
+        grids["states"] = np.asarray(states_of(events))
+    if events.segments is not None:
+        segments = np.asarray(events.segments)[:, None]
+        grids["segments"] = np.broadcast_to(segments, grids["items"].shape)
+    return grids
 
-    def __init__(self, num_rows: int, row_len: int, with_states: bool):
+
+class _Block:
+    """A layout being filled; its columns are those of the first batch."""
+
+    def __init__(self, num_rows: int, row_len: int):
         self._shape = (num_rows, row_len)
-        self._num_columns = 4 if with_states else 3
+        self._columns: dict[str, np.ndarray] = {}
         self._clear()
 
     def _clear(self) -> None:
-        self._columns = [np.zeros(self._shape, np.int32) for _ in range(self._num_columns)]
+        self._columns = {name: np.zeros(self._shape, np.int32) for name in self._columns}
         self._positions = np.full(self._shape, -1, np.int32)
         self._lasts = np.zeros(self._shape, bool)
         self._next = 0  # first free cell
@@ -163,16 +184,20 @@ class _Block:
     def is_empty(self) -> bool:
         return self._next == 0
 
-    def add(self, columns: list[np.ndarray], lengths: np.ndarray) -> int:
+    def add(self, columns: dict[str, np.ndarray], lengths: np.ndarray) -> int:
         """Places as many users as fit, in order; returns their number."""
+        if not self._columns:
+            self._columns = {name: np.zeros(self._shape, np.int32) for name in columns}
+        if self._columns.keys() != columns.keys():
+            raise ValueError("segments: given in some batches and missing in others")
         starts = self._place(lengths)
         lengths = lengths[: starts.size]
         size = int(lengths.sum())
         firsts = np.cumsum(lengths) - lengths
         within = np.arange(size) - np.repeat(firsts, lengths)
         cells = np.repeat(starts, lengths) + within
-        for target, column in zip(self._columns, columns, strict=True):
-            target.reshape(-1)[cells] = column[:size]
+        for name, column in columns.items():
+            self._columns[name].reshape(-1)[cells] = column[:size]
         self._positions.reshape(-1)[cells] = within
         self._lasts.reshape(-1)[starts + lengths - 1] = True
         return starts.size
@@ -192,8 +217,6 @@ class _Block:
 
     def take(self) -> Layout:
         """Returns the filled layout and starts an empty one."""
-        items, actions, gaps = self._columns[:3]
-        states = self._columns[3] if self._num_columns == 4 else None
-        layout = Layout(items, actions, gaps, self._positions, self._lasts, states)
+        layout = Layout(positions=self._positions, lasts=self._lasts, **self._columns)
         self._clear()
         return layout

@@ -21,6 +21,7 @@ from recjax.hmm.recursions import (
     forward,
     forward_of,
     go_on_matrix,
+    start_rows,
 )
 from recjax.hmm.validation import validate_input
 from recjax.hmm.words import RowWords
@@ -111,7 +112,7 @@ def _viterbi(params: HmmParams, events: Events) -> tuple[jax.Array, jax.Array]:
         arrived = jnp.where(keep[:, None], routes.max(1) + value, best)
         return arrived, routes.argmax(1).astype(jnp.int32)
 
-    first = jnp.log(params.start)[None, :] + here[0]
+    first = jnp.log(start_rows(params, events.segments)) + here[0]
     best, origins = jax.lax.scan(step, first, (real[1:], here[1:]))
 
     def trace(state: jax.Array, event: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:

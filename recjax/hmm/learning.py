@@ -41,7 +41,7 @@ def fit_baum_welch(
     Args:
         key: PRNG key of the random start and of re-seeding.
         batches: called once per pass; yields users on the host. Batches of one shape compile once.
-        sizes: V, A and G.
+        sizes: V, A, G and S.
         settings: see `HmmSettings`.
         held_out: users for early stop, not among those the kernel was counted from; None: the
             penalised likelihood of the training users decides.
@@ -113,7 +113,7 @@ def fit_counts(
 
     Args:
         batches: called once per pass; yields users on the host.
-        sizes: V, A and G.
+        sizes: V, A, G and S.
         settings: reads num_states and smoothing; num_iterations with a kernel, whose part in each
             item is never observed.
         states_of: gives int [B, T] of a batch, e.g. its actions; -1 marks a state not known.
@@ -166,7 +166,7 @@ def checked_start(
 
     Args:
         key: PRNG key of the random start.
-        sizes: V, A and G.
+        sizes: V, A, G and S.
         settings: reads num_states.
         popularity: events per item [V].
         kernel: or None.

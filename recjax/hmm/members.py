@@ -21,7 +21,7 @@ from recjax.hmm.passes import layout_log_likelihood
 
 # Axes over states of every table that has some; a table not named here is common to all members.
 _STATE_AXES = {
-    "start": (0,),
+    "start": (1,),
     "transition": (0, 1),
     "stop": (0,),
     "action": (0,),

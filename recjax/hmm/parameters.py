@@ -55,11 +55,12 @@ class HmmSettings:
 
 @dataclasses.dataclass(frozen=True)
 class HmmSizes:
-    """Sizes of the observed alphabets: V items, A actions, G gap bins (1: not modelled)."""
+    """Sizes of what is observed: V items, A actions, G gap bins, S segments (1: not modelled)."""
 
     num_items: int
     num_actions: int = 1
     num_gap_bins: int = 1
+    num_segments: int = 1
 
     def __post_init__(self) -> None:
         for name, value in dataclasses.asdict(self).items():
@@ -72,11 +73,12 @@ class HmmSizes:
 class HmmParams:
     """A factored hidden Markov model of users; all tables float32.
 
-    A user starts in z ~ start; in each state he makes one event (action, gap bin, item, independent
-    given the state), then ends with probability stop[z], else moves on to z' ~ transition[z].
+    A user of segment s starts in z ~ start[s]; in each state he makes one event (action, gap bin,
+    item, independent given the state), then ends with probability stop[z], else moves on to
+    z' ~ transition[z].
 
     Attributes:
-        start: [K].
+        start: [S, K], rows sum to 1; one row for each segment of users (S = 1: no segments).
         transition: [K, K], rows sum to 1; the next state given that another event follows.
         stop: [K], probability that an event in this state is the user's last.
         action: [K, A], rows sum to 1.
@@ -99,12 +101,13 @@ class HmmParams:
     @property
     def num_states(self) -> int:
         """K."""
-        return self.start.shape[0]
+        return self.start.shape[1]
 
     @property
     def sizes(self) -> HmmSizes:
         """Sizes of the observed alphabets."""
-        return HmmSizes(self.items.num_items, self.action.shape[1], self.gap.shape[1])
+        num_segments = self.start.shape[0]
+        return HmmSizes(self.items.num_items, self.action.shape[1], self.gap.shape[1], num_segments)
 
 
 def initial_params(
@@ -124,7 +127,7 @@ def initial_params(
 
     Args:
         key: PRNG key.
-        sizes: V, A and G.
+        sizes: V, A, G and S.
         settings: reads num_states.
         popularity: events per item [V]; None: all equal.
         item_category: int [V]; given, items are emitted by way of their category.
@@ -138,7 +141,7 @@ def initial_params(
     share = (popularity + 1.0) / (popularity.sum() + popularity.size)
     noise = tilted_rows(rng, np.ones((num_states, num_states)), 0.5)
     return HmmParams(
-        start=tilted_rows(rng, np.ones(num_states), 0.5),
+        start=tilted_rows(rng, np.ones((sizes.num_segments, num_states)), 0.5),
         transition=(0.5 * np.eye(num_states) + 0.5 * noise).astype(np.float32),
         stop=np.full(num_states, 0.1, np.float32),
         action=tilted_rows(rng, np.ones((num_states, sizes.num_actions)), 0.5),
@@ -185,7 +188,7 @@ def tilted_rows(rng: np.random.Generator, odds: np.ndarray, floor: float) -> np.
 
 
 def to_arrays(params: HmmParams) -> dict[str, np.ndarray]:
-    """Returns the model as numpy arrays {"start": [K], ...}, ready for `np.savez`."""
+    """Returns the model as numpy arrays {"start": [S, K], ...}, ready for `np.savez`."""
     arrays = {
         name: np.asarray(getattr(params, name))
         for name in ("start", "transition", "stop", "action", "gap", "mix")
@@ -199,7 +202,7 @@ def to_arrays(params: HmmParams) -> dict[str, np.ndarray]:
 
 
 def from_arrays(arrays: dict[str, np.ndarray]) -> HmmParams:
-    """Returns the model that `to_arrays` took apart into {"start": [K], ...}.
+    """Returns the model that `to_arrays` took apart into {"start": [S, K], ...}.
 
     Raises:
         ValueError: if a table is missing.

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from recjax.hmm.emissions import observe
 from recjax.hmm.events import Events, lay_out, or_one, take_rows, time_major
 from recjax.hmm.parameters import HmmParams
-from recjax.hmm.recursions import forward, forward_of, go_on_matrix, matmul
+from recjax.hmm.recursions import forward, forward_of, go_on_matrix, matmul, start_rows
 from recjax.hmm.validation import validate_input
 
 
@@ -43,7 +43,7 @@ def _item_log_likelihood(params: HmmParams, events: Events, *, leave_out: bool) 
     alphas, _ = forward(params, layout, observation.likelihood)
     moved = matmul(alphas[:-1], go_on_matrix(params))
     moved /= or_one(moved.sum(-1, keepdims=True))
-    start = jnp.broadcast_to(params.start[None, None, :], alphas[:1].shape)
+    start = jnp.broadcast_to(start_rows(params, events.segments)[None], alphas[:1].shape)
     expected = jnp.concatenate([start, moved])
     item = (expected * observation.item).sum(-1)
     return jnp.where(layout.positions >= 0, jnp.log(item), 0.0).sum(0)
@@ -58,7 +58,7 @@ def next_state_distribution(params: HmmParams, events: Events) -> jax.Array:
     final = (alphas * layout.lasts[..., None]).sum(0)
     moved = matmul(final, go_on_matrix(params))
     total = moved.sum(-1, keepdims=True)
-    return jnp.where(total > 0, moved / or_one(total), params.start[None, :])
+    return jnp.where(total > 0, moved / or_one(total), start_rows(params, events.segments))
 
 
 def next_item_distribution(

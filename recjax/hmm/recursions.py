@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from recjax.hmm.emissions import Observation, observe
-from recjax.hmm.events import Events, Layout, lay_out, or_one, time_major
+from recjax.hmm.events import Events, Layout, lay_out, or_one, take_rows, time_major
 from recjax.hmm.parameters import HmmParams
 
 
@@ -40,17 +40,19 @@ def forward(
     go_on = go_on_matrix(params)
 
     def step(
-        alpha: jax.Array, event: tuple[jax.Array, jax.Array]
+        alpha: jax.Array, event: tuple[jax.Array, jax.Array | None, jax.Array]
     ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-        first, here = event
+        first, segments, here = event
         moved = matmul(alpha, go_on)
-        joint = jnp.where(first[:, None], params.start[None, :], moved) * here
+        joint = jnp.where(first[:, None], start_rows(params, segments), moved) * here
         norm = joint.sum(-1)
         alpha = joint / jnp.where(norm > 0, norm, 1.0)[:, None]
         return alpha, (alpha, norm)
 
     _, (alphas, norms) = jax.lax.scan(
-        step, jnp.zeros_like(likelihood[0]), (layout.positions == 0, likelihood)
+        step,
+        jnp.zeros_like(likelihood[0]),
+        (layout.positions == 0, layout.segments, likelihood),
     )
     return alphas, norms
 
@@ -122,6 +124,12 @@ def draw_index(weights: jax.Array, uniform: jax.Array) -> jax.Array:
     sums = jnp.cumsum(weights, axis=-1)
     index = (sums <= uniform[:, None] * sums[:, -1:]).sum(-1)
     return jnp.minimum(index, weights.shape[-1] - 1).astype(jnp.int32)
+
+
+def start_rows(params: HmmParams, segments: jax.Array | None) -> jax.Array:
+    """Returns p(first state) [B, K] of users of segments [B]; without segments [1, K], of all."""
+    start = jnp.asarray(params.start)
+    return start[:1] if segments is None else take_rows(start, segments)
 
 
 def go_on_matrix(params: HmmParams) -> jax.Array:

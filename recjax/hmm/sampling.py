@@ -13,15 +13,16 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from recjax.hmm.chains import draw_context, draw_states
-from recjax.hmm.events import Events
+from recjax.hmm.events import Array, Events
 from recjax.hmm.item_draws import draw_items
 from recjax.hmm.parameters import HmmParams
 from recjax.hmm.prediction import next_state_distribution, previous_items
 from recjax.hmm.recursions import draw_index
 from recjax.hmm.tables import SamplingTables, make_tables
-from recjax.hmm.validation import validate_events
+from recjax.hmm.validation import validate_events, validate_segments
 from recjax.hmm.words import RowWords
 
 
@@ -31,6 +32,7 @@ def sample_users(
     num_rows: int,
     *,
     max_len: int,
+    segments: Array | None = None,
     first_row: int = 0,
     temperature: float = 1.0,
     no_repeats: bool = False,
@@ -42,6 +44,7 @@ def sample_users(
         params: the model, or its `make_tables` (built once, when many batches are drawn).
         num_rows: B, static.
         max_len: T, static; the few users that have not stopped by then end there.
+        segments: int32 [B], segment of each user; None: all of segment 0.
         first_row: number of the first row, for draws in several batches.
         temperature: of the item distributions, see `make_tables`; with tables it is theirs.
         no_repeats: static; no item twice in a user. Repeats are drawn again, and a user for whom
@@ -57,7 +60,11 @@ def sample_users(
         raise ValueError(f"num_rows = {num_rows}, max_len = {max_len}: expected at least 1")
     tables = params if isinstance(params, SamplingTables) else make_tables(params, temperature)
     rows = jnp.asarray(first_row, jnp.int32) + jnp.arange(num_rows, dtype=jnp.int32)
-    return draw_users(key, tables, rows, max_len=max_len, no_repeats=no_repeats)
+    if segments is not None:
+        sizes = tables.params.sizes
+        validate_segments(np.asarray(segments), np.ones(num_rows, np.int32), sizes.num_segments)
+        segments = jnp.asarray(segments, jnp.int32)
+    return draw_users(key, tables, rows, segments=segments, max_len=max_len, no_repeats=no_repeats)
 
 
 def sample_continuations(
@@ -108,16 +115,19 @@ def draw_users(
     rows: jax.Array,
     *,
     max_len: int,
+    segments: jax.Array | None = None,
     no_repeats: bool = False,
 ) -> tuple[Events, jax.Array]:
     """Draws one user per number in `rows` int32 [B]; as `sample_users`, unchecked and traceable."""
     words = RowWords.of(key, rows)
-    first = tables.start.draw(jnp.zeros_like(rows), words.word("start", 0))
+    start_row = jnp.zeros_like(rows) if segments is None else segments
+    first = tables.start.draw(start_row, words.word("start", 0))
     states, lengths = draw_states(tables, words, first, jnp.ones_like(rows, bool), max_len)
     none = jnp.zeros((rows.shape[0], 0), jnp.int32)
     items, lengths = draw_items(tables, words, states, lengths, none, None, no_repeats)
     actions, gaps = draw_context(tables, words, states)
     events = _masked_events(items, actions, gaps.at[0].set(0), lengths)
+    events = dataclasses.replace(events, segments=segments)
     real = jnp.arange(max_len)[None, :] < lengths[:, None]
     return events, jnp.where(real, states.T, -1)
 

@@ -61,7 +61,7 @@ def fit_stepwise(
         key: PRNG key of the random start.
         batches: called once per pass, e.g. `lambda: map(to_events, loader)` of a Grain loader.
             Users should come in random order, which may differ from pass to pass.
-        sizes: V, A and G.
+        sizes: V, A, G and S.
         settings: num_iterations is the largest number of passes, tolerance is between evaluations.
         step_exponent: kappa in (0.5, 1] of the steps eta_t = (t + t0)^-kappa, t = 1, 2, ...; small
             forgets the early parameters faster, large averages more.

@@ -100,7 +100,7 @@ class SamplingTables:
 
     Attributes:
         params: the model itself (continuations filter with it).
-        start: one distribution over K states.
+        start: S distributions over K states, one for each segment of users.
         move: K distributions over K + 1 outcomes; outcome K is the stop.
         action: K distributions over A actions.
         gap: K distributions over G bins; bin 0 belongs to first events and is not drawn if G > 1.
@@ -154,7 +154,7 @@ def make_tables(params: HmmParams, temperature: float = 1.0) -> SamplingTables:
     items, members, member_items = _item_tables(params, temperature)
     tables = SamplingTables(
         params=params,
-        start=alias_tables(params.start[None, :]),
+        start=alias_tables(params.start),
         move=alias_tables(np.concatenate([(1 - stop) * params.transition, stop], axis=1)),
         action=alias_tables(params.action),
         gap=alias_tables(gap),

@@ -30,6 +30,8 @@ def validate_params(params: HmmParams) -> None:
     """
     if is_traced(params):
         return
+    if np.ndim(params.start) != 2:
+        raise ValueError(f"start has shape {np.shape(params.start)}: expected [segments, states]")
     num_states = params.num_states
     _check_shape("transition", params.transition, (num_states, num_states))
     for name in ("stop", "mix"):
@@ -37,7 +39,7 @@ def validate_params(params: HmmParams) -> None:
         _check_shape(name, table, (num_states,))
         _check_range(name, table)
     for name in ("start", "transition", "action", "gap"):
-        table = np.atleast_2d(np.asarray(getattr(params, name)))
+        table = np.asarray(getattr(params, name))
         if name != "start":
             _check_shape(name, table, (num_states, table.shape[-1]))
         _check_rows(name, table)
@@ -72,6 +74,22 @@ def validate_events(events: Events, sizes: HmmSizes) -> None:
             raise ValueError(
                 f"{name}[{row}, {column}] = {grid[row, column]}: expected 0 <= id < {bound}"
             )
+    if events.segments is not None:
+        validate_segments(np.asarray(events.segments), lengths, sizes.num_segments)
+
+
+def validate_segments(segments: np.ndarray, lengths: np.ndarray, num_segments: int) -> None:
+    """Checks the segments int [B] of users that have events (lengths int [B] above 0).
+
+    Raises:
+        ValueError: naming the row and the value.
+    """
+    _check_shape("segments", segments, lengths.shape)
+    wrong = np.flatnonzero((lengths > 0) & ((segments < 0) | (segments >= num_segments)))
+    if wrong.size:
+        raise ValueError(
+            f"segments[{wrong[0]}] = {segments[wrong[0]]}: expected 0 <= segment < {num_segments}"
+        )
 
 
 def validate_input(params: HmmParams, events: Events) -> None:

@@ -35,7 +35,7 @@ def _random_events(rng, lengths, max_len, num_items=NUM_ITEMS):
     )
 
 
-def _random_params(rng, kind, kernel=None, num_states=NUM_STATES):
+def _random_params(rng, kind, kernel=None, num_states=NUM_STATES, num_segments=1):
     def rows(*shape):
         return rng.dirichlet(np.ones(shape[-1]), shape[:-1]).astype(np.float32)
 
@@ -48,7 +48,7 @@ def _random_params(rng, kind, kernel=None, num_states=NUM_STATES):
         items = hmm.PlainItems(np.ascontiguousarray(rows(num_states, NUM_ITEMS).T))
     has_kernel = kernel is not None
     return hmm.HmmParams(
-        start=rows(num_states),
+        start=rows(num_segments, num_states),
         transition=rows(num_states, num_states),
         stop=rng.uniform(0.1, 0.6, num_states).astype(np.float32),
         action=rows(num_states, NUM_ACTIONS),
@@ -64,7 +64,7 @@ def _random_params(rng, kind, kernel=None, num_states=NUM_STATES):
 def _separated_params():
     """Three well separated states over 6 items."""
     return hmm.HmmParams(
-        start=np.array([0.7, 0.2, 0.1], np.float32),
+        start=np.array([[0.7, 0.2, 0.1]], np.float32),
         transition=np.array([[0.7, 0.2, 0.1], [0.1, 0.7, 0.2], [0.3, 0.1, 0.6]], np.float32),
         stop=np.array([0.05, 0.1, 0.3], np.float32),
         action=np.array([[0.9, 0.1], [0.5, 0.5], [0.1, 0.9]], np.float32),
@@ -138,13 +138,13 @@ def _emission(params, items, actions, gaps):
     return np.array(result)
 
 
-def _all_paths(params, items, actions, gaps):
+def _all_paths(params, items, actions, gaps, segment=0):
     """Every state path with its joint probability with the events and the end."""
     emission = _emission(params, items, actions, gaps)
     paths = list(itertools.product(range(params.num_states), repeat=len(items)))
     joint = []
     for path in paths:
-        value = float(params.start[path[0]]) * emission[0, path[0]]
+        value = float(params.start[segment, path[0]]) * emission[0, path[0]]
         for t in range(1, len(path)):
             before, here = path[t - 1], path[t]
             value *= (1 - params.stop[before]) * params.transition[before, here]

@@ -66,7 +66,7 @@ def test_next_item_distribution_equals_sum_over_paths(toolbox, model, events):
                 state[path[-1]] += weight / model.stop[path[-1]] * (1 - model.stop[path[-1]])
             state = state @ model.transition / state.sum()
         else:
-            state = model.start
+            state = model.start[0]
         np.testing.assert_allclose(found[row], state @ item, atol=2e-6)
 
 
@@ -139,7 +139,7 @@ def test_long_sequence_is_stable(toolbox, extreme):
     value = float(hmm.log_likelihood(extreme, events)[0])
     posteriors = np.asarray(hmm.smoother(extreme, events))
     emission = toolbox.emission(extreme, *toolbox.users(events)[0])
-    alpha, expected = np.asarray(extreme.start, np.float64), 0.0
+    alpha, expected = np.asarray(extreme.start[0], np.float64), 0.0
     go_on = (1 - extreme.stop)[:, None].astype(np.float64) * extreme.transition
     for t, here in enumerate(emission):  # the same recursion in float64
         alpha = (alpha @ go_on if t else alpha) * here

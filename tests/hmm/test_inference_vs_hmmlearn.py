@@ -22,7 +22,7 @@ def pair():
     peer.transmat_ = rng.dirichlet(np.ones(num_states), num_states)
     peer.emissionprob_ = rng.dirichlet(np.ones(num_items), num_states)
     params = hmm.HmmParams(
-        start=peer.startprob_.astype(np.float32),
+        start=peer.startprob_[None].astype(np.float32),
         transition=peer.transmat_.astype(np.float32),
         stop=np.full(num_states, stop, np.float32),
         action=np.ones((num_states, 1), np.float32),
@@ -73,7 +73,7 @@ def test_baum_welch_step_equals_hmmlearn(pair):
     device = jax.tree.map(jax.numpy.asarray, params)
     counts, _ = expected_counts(device, lambda: [events])
     found = estimate(device, counts, make_prior(device, 0.0, np.zeros(30)))
-    np.testing.assert_allclose(found.start, peer.startprob_, atol=1e-5)
+    np.testing.assert_allclose(found.start[0], peer.startprob_, atol=1e-5)
     np.testing.assert_allclose(found.transition, peer.transmat_, atol=1e-5)
     np.testing.assert_allclose(found.items.table.T, peer.emissionprob_, atol=1e-5)
     np.testing.assert_allclose(found.stop @ np.asarray(counts.stop + counts.go_on), 50, rtol=1e-5)

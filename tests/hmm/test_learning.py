@@ -16,7 +16,7 @@ def _enumerated_counts(toolbox, params, events):
     """Expected counts of users that the kernel was not counted from."""
     num_states, num_items = 3, 6
     total = {
-        "start": np.zeros(num_states),
+        "start": np.zeros((1, num_states)),
         "transition": np.zeros((num_states, num_states)),
         "stop": np.zeros(num_states),
         "go_on": np.zeros(num_states),
@@ -34,7 +34,7 @@ def _enumerated_counts(toolbox, params, events):
             continue
         paths, joint = toolbox.all_paths(params, items, actions, gaps)
         for path, weight in zip(paths, joint / joint.sum(), strict=True):
-            total["start"][path[0]] += weight
+            total["start"][0, path[0]] += weight
             total["stop"][path[-1]] += weight
             for t, state in enumerate(path):
                 total["action"][state, actions[t]] += weight
@@ -164,7 +164,7 @@ def test_known_model_is_recovered(toolbox):
         [np.argmin(np.abs(found.items.table.T - row).sum(1)) for row in true.items.table.T]
     )
     assert sorted(order) == [0, 1, 2]
-    np.testing.assert_allclose(found.start[order], true.start, atol=0.05)
+    np.testing.assert_allclose(found.start[:, order], true.start, atol=0.05)
     np.testing.assert_allclose(found.transition[order][:, order], true.transition, atol=0.05)
     np.testing.assert_allclose(found.stop[order], true.stop, atol=0.05)
     np.testing.assert_allclose(found.action[order], true.action, atol=0.05)
@@ -257,7 +257,7 @@ def test_observed_states_are_counted(toolbox):
         np.add.at(visits, actions, 1)
         np.add.at(moves, (actions[:-1], actions[1:]), 1)
         np.add.at(gap, (actions[1:], gaps[1:]), 1)
-    np.testing.assert_allclose(params.start, start / start.sum(), rtol=1e-5)
+    np.testing.assert_allclose(params.start[0], start / start.sum(), rtol=1e-5)
     np.testing.assert_allclose(params.stop, stop / visits, rtol=1e-5)
     np.testing.assert_allclose(params.transition, moves / moves.sum(1, keepdims=True), rtol=1e-5)
     np.testing.assert_allclose(params.gap, gap / gap.sum(1, keepdims=True), rtol=1e-5)
@@ -278,7 +278,7 @@ def test_empty_states_are_reseeded_on_request(toolbox, category):
     settings = toolbox.settings(num_iterations=8, smoothing=1e-3)
     initial = hmm.initial_params(jax.random.key(0), toolbox.sizes, settings, item_category=category)
     dead = np.array([0.5, 0.5, 0.0], np.float32)
-    initial = dataclasses.replace(initial, start=dead, transition=np.tile(dead, (3, 1)))
+    initial = dataclasses.replace(initial, start=dead[None], transition=np.tile(dead, (3, 1)))
     visits = []
     for reseed in (False, True):
         params, _ = hmm.fit_baum_welch(

@@ -25,7 +25,7 @@ def test_arrays_of_something_else_are_refused():
 @pytest.mark.parametrize(
     ("name", "index", "value", "message"),
     [
-        ("start", 1, np.nan, r"start\[0, 1\] = nan"),
+        ("start", (0, 1), np.nan, r"start\[0, 1\] = nan"),
         ("transition", (2, 0), -0.5, r"transition\[2, 0\] = -0.5"),
         ("action", (1, 0), 3.0, "action: row 1 sums to 3"),
         ("stop", 2, 1.5, r"stop\[2\] = 1.5"),
@@ -95,7 +95,7 @@ def test_random_start_is_a_model_and_differs_by_key(toolbox, category):
 
 def test_state_cards_say_what_the_states_do():
     params = hmm.HmmParams(
-        start=np.array([1.0, 0.0, 0.0], np.float32),
+        start=np.array([[1.0, 0.0, 0.0]], np.float32),
         transition=np.array([[0.8, 0.1, 0.1], [0.2, 0.4, 0.4], [1.0, 0.0, 0.0]], np.float32),
         stop=np.array([0.0, 0.1, 0.9], np.float32),
         action=np.array([[1.0, 0.0], [0.2, 0.8], [0.9, 0.1]], np.float32),

@@ -104,7 +104,7 @@ def test_padding_is_dead_and_comes_off_again(model, toolbox):
     members = stack_members([small, large])
     padded = take_member(members, 0)
     hmm.validate_params(padded)
-    assert (padded.start[3:] == 0).all() and (padded.transition[:, 3:] == 0).all()
+    assert (padded.start[:, 3:] == 0).all() and (padded.transition[:, 3:] == 0).all()
     events = toolbox.random_events(np.random.default_rng(0), [4, 1, 3], 4)
     np.testing.assert_allclose(
         hmm.log_likelihood(padded, events), hmm.log_likelihood(small, events), rtol=1e-6

@@ -34,7 +34,7 @@ def test_short_users_follow_the_model(toolbox, extreme):
     items, lengths = np.asarray(events.items), np.asarray(events.lengths)
     expected = np.zeros(6 + 36)
     ends = np.asarray(extreme.stop)
-    first = extreme.start[:, None] * toolbox.item_given(extreme, [])
+    first = extreme.start[0][:, None] * toolbox.item_given(extreme, [])
     expected[:6] = (first * ends[:, None]).sum(0)
     for item in range(6):
         moved = (first[:, item] * (1 - ends)) @ extreme.transition
@@ -74,7 +74,7 @@ def test_states_actions_and_gaps_follow_the_model(toolbox, extreme):
     assert (real.sum(1) == np.asarray(events.lengths)).all()
     assert (np.asarray(events.gaps)[:, 0] == 0).all()
     seen = np.bincount(states[:, 0], minlength=3)
-    assert _chi_square(seen, 60_000 * extreme.start) < _limit(2)
+    assert _chi_square(seen, 60_000 * extreme.start[0]) < _limit(2)
     later = real.copy()
     later[:, 0] = False
     moves = np.zeros((3, 4))
@@ -101,7 +101,7 @@ def test_tail_items_are_drawn_at_their_rate(toolbox):
     share *= (1 - 1e-3 * tail.mean()) / share.sum()
     share[tail] = 1e-3 / num_items
     params = hmm.HmmParams(
-        start=np.ones(1, np.float32),
+        start=np.ones((1, 1), np.float32),
         transition=np.ones((1, 1), np.float32),
         stop=np.zeros(1, np.float32),
         action=np.ones((1, 1), np.float32),
@@ -199,7 +199,7 @@ def test_no_repeats_draws_follow_the_remaining_items(toolbox, extreme):
     items, lengths = np.asarray(events.items), np.asarray(events.lengths)
     for first in range(6):
         here = items[(items[:, 0] == first) & (lengths == 2), 1]
-        state = extreme.start * toolbox.item_given(extreme, [])[:, first] * (1 - extreme.stop)
+        state = extreme.start[0] * toolbox.item_given(extreme, [])[:, first] * (1 - extreme.stop)
         state = state / state.sum() @ extreme.transition
         item = toolbox.item_given(extreme, [first])
         item[:, first] = 0
