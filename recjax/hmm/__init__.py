@@ -31,6 +31,7 @@ from recjax.hmm.passes import log_likelihood_per_event
 from recjax.hmm.prediction import item_log_likelihood, next_item_distribution, next_item_scores
 from recjax.hmm.restarts import Member, fit_restarts
 from recjax.hmm.sampling import draw_continuations, draw_users, sample_continuations, sample_users
+from recjax.hmm.start import kmeans_params
 from recjax.hmm.stepwise import fit_stepwise
 from recjax.hmm.tables import SamplingTables, make_tables
 from recjax.hmm.validation import validate_events, validate_params
@@ -60,6 +61,7 @@ __all__ = [
     "initial_params",
     "item_cells",
     "item_log_likelihood",
+    "kmeans_params",
     "lay_out",
     "log_likelihood",
     "log_likelihood_per_event",

@@ -73,7 +73,7 @@ def fit_restarts(
     Args:
         key: PRNG key of the starts and of re-seeding.
         batches: called once per pass; yields users on the host. Batches of one shape compile once.
-        sizes: V, A and G.
+        sizes: V, A, G and S.
         settings: see `HmmSettings`; num_states is used where state_counts is None.
         held_out: users for early stop and choice, not among those the kernel was counted from.
         state_counts: the numbers of states K to try.
