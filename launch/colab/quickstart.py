@@ -126,10 +126,13 @@ RECJAX = f"{sys.executable} -m recjax.main --config {CONFIG} --workdir {WORKDIR}
 # %% tags=["verdict"]
 import json
 
+HEADLINES = ("ndcg_at_10", "hr_at_10", "mrr_at_10", "auc", "logloss")
+
 results = json.loads(Path(WORKDIR, "results.json").read_text())
 print(results["verdict"])
 for task, tables in results["tasks"].items():
-    metrics = sorted({name for arm in tables["arms"].values() for name in arm["metrics"]})[:6]
+    known = {name for arm in tables["arms"].values() for name in arm["metrics"]}
+    metrics = [name for name in HEADLINES if name in known]
     print(f"\n{task:24s}" + "".join(f"{name:>16s}" for name in metrics))
     for arm, facts in tables["arms"].items():
         means = [facts["metrics"].get(name, {}).get("mean") for name in metrics]

@@ -17,6 +17,8 @@ from recjax.data.vocabulary import Vocabulary
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.timeout(900),
+    # Spark is started by a fork; a JAX that earlier tests left in this process warns of it.
+    pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning"),
     pytest.mark.filterwarnings("ignore:PySpark does not yet fully support pandas"),
     pytest.mark.skipif(
         importlib.util.find_spec("pyspark") is None or shutil.which("java") is None,
