@@ -11,14 +11,13 @@ import functools
 import jax
 import jax.numpy as jnp
 
+from recjax.hmm import associative, recursions
 from recjax.hmm.emissions import observe
 from recjax.hmm.events import Events, lay_out, take_rows, time_major
 from recjax.hmm.parameters import HmmParams
 from recjax.hmm.recursions import (
-    backward,
     draw_index,
     event_log_likelihood,
-    forward,
     forward_of,
     go_on_matrix,
     start_rows,
@@ -27,7 +26,9 @@ from recjax.hmm.validation import validate_input
 from recjax.hmm.words import RowWords
 
 
-def log_likelihood(params: HmmParams, events: Events, *, leave_out: bool = False) -> jax.Array:
+def log_likelihood(
+    params: HmmParams, events: Events, *, leave_out: bool = False, parallel: bool | None = None
+) -> jax.Array:
     """Returns log p(all events and the end of each user), float32 [B].
 
     Args:
@@ -35,53 +36,85 @@ def log_likelihood(params: HmmParams, events: Events, *, leave_out: bool = False
         events: users; padding rows get 0.
         leave_out: static; True for users that the kernel was counted from: each event's own counts
             are then taken out of the kernel.
+        parallel: static; whether time is done in parallel (`associative`); None: where it is
+            faster, as `use_associative` says.
 
     Raises:
         ValueError: if a table is no distribution or an id is out of range.
     """
     validate_input(params, events)
-    return _log_likelihood(params, events, leave_out=leave_out)
+    parallel = _in_parallel(params, events, parallel)
+    return _log_likelihood(params, events, leave_out=leave_out, parallel=parallel)
 
 
-@functools.partial(jax.jit, static_argnames="leave_out")
-def _log_likelihood(params: HmmParams, events: Events, *, leave_out: bool) -> jax.Array:
+@functools.partial(jax.jit, static_argnames=("leave_out", "parallel"))
+def _log_likelihood(
+    params: HmmParams, events: Events, *, leave_out: bool, parallel: bool
+) -> jax.Array:
     layout = time_major(lay_out(events))
     observation = observe(params, layout, leave_out=leave_out)
-    alphas, norms = forward(params, layout, observation.likelihood)
+    way = associative if parallel else recursions
+    alphas, norms = way.forward(params, layout, observation.likelihood)
     return event_log_likelihood(params, layout, observation, alphas, norms).sum(0)
 
 
-def filter(params: HmmParams, events: Events) -> jax.Array:  # noqa: A001 (its name everywhere)
+def filter(  # noqa: A001 (its name everywhere)
+    params: HmmParams, events: Events, *, parallel: bool | None = None
+) -> jax.Array:
     """Returns p(state at t | events up to t), float32 [B, T, K]; 0 on padding.
+
+    Args:
+        params: the model.
+        events: users.
+        parallel: as in `log_likelihood`.
 
     Raises:
         ValueError: if a table is no distribution or an id is out of range.
     """
     validate_input(params, events)
-    return _filter(params, events)
+    return _filter(params, events, parallel=_in_parallel(params, events, parallel))
 
 
-@jax.jit
-def _filter(params: HmmParams, events: Events) -> jax.Array:
-    layout, _, alphas, _ = forward_of(params, events)
+@functools.partial(jax.jit, static_argnames="parallel")
+def _filter(params: HmmParams, events: Events, *, parallel: bool) -> jax.Array:
+    layout = time_major(lay_out(events))
+    observation = observe(params, layout, leave_out=False)
+    way = associative if parallel else recursions
+    alphas, _ = way.forward(params, layout, observation.likelihood)
     return _rows_first(jnp.where(layout.positions[..., None] >= 0, alphas, 0.0))
 
 
-def smoother(params: HmmParams, events: Events) -> jax.Array:
+def smoother(params: HmmParams, events: Events, *, parallel: bool | None = None) -> jax.Array:
     """Returns p(state at t | all events and the end), float32 [B, T, K]; 0 on padding.
+
+    Args:
+        params: the model.
+        events: users.
+        parallel: as in `log_likelihood`.
 
     Raises:
         ValueError: if a table is no distribution or an id is out of range.
     """
     validate_input(params, events)
-    return _smoother(params, events)
+    return _smoother(params, events, parallel=_in_parallel(params, events, parallel))
 
 
-@jax.jit
-def _smoother(params: HmmParams, events: Events) -> jax.Array:
-    layout, observation, alphas, norms = forward_of(params, events)
-    posteriors, _ = backward(params, layout, observation.likelihood, alphas, norms)
+@functools.partial(jax.jit, static_argnames="parallel")
+def _smoother(params: HmmParams, events: Events, *, parallel: bool) -> jax.Array:
+    layout = time_major(lay_out(events))
+    observation = observe(params, layout, leave_out=False)
+    way = associative if parallel else recursions
+    alphas, norms = way.forward(params, layout, observation.likelihood)
+    posteriors, _ = way.backward(params, layout, observation.likelihood, alphas, norms)
     return _rows_first(posteriors)
+
+
+def _in_parallel(params: HmmParams, events: Events, wanted: bool | None) -> bool:
+    if wanted is not None:
+        return wanted
+    num_rows, num_steps = events.items.shape
+    backend = jax.default_backend()
+    return associative.use_associative(num_steps, num_rows, params.num_states, backend)
 
 
 def viterbi(params: HmmParams, events: Events) -> tuple[jax.Array, jax.Array]:

@@ -1,0 +1,125 @@
+"""Measures the recursions over time, one step after another, against the associative scan.
+
+    python benchmarks/hmm_time_parallel.py [--quick] [--output FILE]
+
+One row per size: seconds of the forward recursion, and of forward and backward together (the
+smoother), both ways, best of 100 calls of each in turn, compile time apart.
+`recjax.hmm.associative` takes its rule from here (`FASTER_WITHIN`).
+"""
+
+import argparse
+import datetime
+import functools
+import itertools
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import ModuleType
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from recjax import hmm
+from recjax.hmm import associative, recursions
+from recjax.hmm.emissions import observe
+from recjax.hmm.events import time_major
+
+NUM_ITEMS, CALLS = 50, 100
+
+
+@functools.partial(jax.jit, static_argnames=("way", "smooth"))
+def run(params: hmm.HmmParams, layout: hmm.Layout, way: ModuleType, smooth: bool) -> jax.Array:
+    """Returns the filtered or the smoothed states [T, B, K]."""
+    likelihood = observe(params, layout, leave_out=False).likelihood
+    alphas, norms = way.forward(params, layout, likelihood)
+    if not smooth:
+        return alphas
+    return way.backward(params, layout, likelihood, alphas, norms)[0]
+
+
+def measure(num_steps: int, num_rows: int, num_states: int) -> dict:
+    """Returns the row of one size."""
+    rng = np.random.default_rng(0)
+    params = jax.tree.map(jnp.asarray, _model(rng, num_states))
+    grid = rng.integers(0, NUM_ITEMS, (num_rows, num_steps)).astype(np.int32)
+    events = hmm.Events(grid, 0 * grid, 0 * grid, np.full(num_rows, num_steps, np.int32))
+    layout = time_major(hmm.lay_out(events))
+    row: dict = {"steps": num_steps, "rows": num_rows, "states": num_states}
+    results = {}
+    for smooth in (False, True):
+        calls = {
+            name: functools.partial(run, params, layout, way=way, smooth=smooth)
+            for name, way in (("recursion", recursions), ("associative", associative))
+        }
+        kind = "smoother" if smooth else "filter"
+        for name, call in calls.items():
+            row[f"{name}_{kind}_compile_seconds"], results[name] = _timed(call)
+        seconds = {name: [] for name in calls}
+        for _ in range(CALLS):  # in turn, so that both meet the same neighbours on the machine
+            for name, call in calls.items():
+                seconds[name].append(_timed(call)[0])
+        row |= {f"{name}_{kind}_seconds": min(values) for name, values in seconds.items()}
+    difference = jnp.abs(results["recursion"] - results["associative"]).max()
+    return row | {"largest_difference": float(difference)}
+
+
+def _timed(call: functools.partial) -> tuple[float, jax.Array]:
+    begin = time.perf_counter()
+    result = jax.block_until_ready(call())
+    return time.perf_counter() - begin, result
+
+
+def _model(rng: np.random.Generator, num_states: int) -> hmm.HmmParams:
+    def rows(*shape: int) -> np.ndarray:
+        return rng.dirichlet(np.ones(shape[-1]), shape[:-1]).astype(np.float32)
+
+    return hmm.HmmParams(
+        start=rows(num_states),
+        transition=rows(num_states, num_states),
+        stop=np.full(num_states, 1e-3, np.float32),
+        action=rows(num_states, 1),
+        gap=rows(num_states, 1),
+        mix=np.zeros(num_states, np.float32),
+        items=hmm.PlainItems(np.ascontiguousarray(rows(num_states, NUM_ITEMS).T)),
+    )
+
+
+def write(path: Path, rows: list[dict]) -> None:
+    """Writes rows with what they were measured with."""
+    git = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True)
+    device = jax.devices()[0]
+    result = {
+        "command": " ".join(["python", *sys.argv]),
+        "date": datetime.date.today().isoformat(),
+        "git": git.stdout.strip(),
+        "hardware": f"{device.device_kind}, {os.cpu_count()} CPU cores, {platform.machine()}",
+        "versions": {"python": platform.python_version(), "jax": jax.__version__},
+        "rows": rows,
+    }
+    path.write_text(json.dumps(result, indent=1) + "\n")
+
+
+def main() -> None:
+    """Measures all sizes and writes them."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--output", type=Path)
+    arguments = parser.parse_args()
+    sizes = itertools.product((256, 4096), (1, 16), (2, 16))
+    if arguments.quick:
+        sizes = itertools.product((128,), (1,), (2, 8))
+    rows = []
+    for num_steps, num_rows, num_states in sizes:
+        rows.append(measure(num_steps, num_rows, num_states))
+        print(json.dumps(rows[-1]), flush=True)
+        if arguments.output:
+            write(arguments.output, rows)
+
+
+if __name__ == "__main__":
+    main()

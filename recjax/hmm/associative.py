@@ -1,0 +1,140 @@
+"""The recursions over time as products of matrices, which an associative scan does in parallel.
+
+Same results as `recursions.forward` and `recursions.backward`, in 2 log2(T) steps instead of T, for
+K times the work: for few, long sequences and few states. `use_associative` decides; `inference`
+asks it.
+
+Every event is a matrix [K, K] of going on from each state and making the event; rows are kept at
+sum 1 beside the log of what they summed to, up to what all rows share, so that nothing runs out of
+float32 however long the sequence. The first event of a user forgets what came before (a segmented
+scan).
+
+Reference:
+    Sarkka and Garcia-Fernandez (2021), "Temporal Parallelization of Bayesian Smoothers"; for
+    discrete states Hassan, Sarkka and Garcia-Fernandez (2021), "Temporal Parallelization of
+    Inference in Hidden Markov Models".
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from recjax.hmm.events import Layout
+from recjax.hmm.parameters import HmmParams
+from recjax.hmm.recursions import go_on_matrix, matmul, start_rows
+
+_NEVER = -1e30  # log of 0 that can be added and subtracted
+
+# Backend: (fewest steps T, most cells B x K x K) within which the associative scan was faster.
+FASTER_WITHIN: dict[str, tuple[int, int]] = {}
+
+_Element = tuple[jax.Array, jax.Array, jax.Array]  # rows [.., K, K], logs [.., K], resets [.., 1]
+
+
+def use_associative(num_steps: int, num_rows: int, num_states: int, backend: str) -> bool:
+    """Says whether the associative scan is the faster way; all arguments are static.
+
+    The rule is what `benchmarks/hmm_time_parallel.py` measured. On 2 CPU cores the recursion was
+    faster at every size, because a step of it costs well under a microsecond there; so the CPU has
+    no entry in the table. Backends that were not measured keep the recursion, too.
+
+    Args:
+        num_steps: T.
+        num_rows: B.
+        num_states: K.
+        backend: of `jax.default_backend()`.
+    """
+    fewest_steps, most_cells = FASTER_WITHIN.get(backend, (num_steps + 1, 0))
+    return num_steps >= fewest_steps and num_rows * num_states**2 <= most_cells
+
+
+def forward(
+    params: HmmParams, layout: Layout, likelihood: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Computes what `recursions.forward` does, in parallel over time.
+
+    Args:
+        params: the model.
+        layout: time-major [T, B].
+        likelihood: float32 [T, B, K] of `observe`.
+
+    Returns:
+        alphas float32 [T, B, K] and norms float32 [T, B]; memory is T x B x K x K.
+    """
+    go_on, is_first = go_on_matrix(params), (layout.positions == 0)[..., None]
+    start = start_rows(params, layout.segments)
+    begin = (start[None] if layout.segments is None else start) * likelihood
+    moves = go_on[None, None] * likelihood[..., None, :]
+    rows = jnp.where(is_first[..., None], begin[..., None, :], moves)
+    rows, logs, _ = jax.lax.associative_scan(_then, (*_scaled(rows), is_first))
+    before = jnp.where(logs[..., :1] > 0.5 * _NEVER, rows[..., 0, :], 0.0)  # all rows are the same
+    before = jnp.concatenate([jnp.zeros_like(before[:1]), before[:-1]])
+    joint = jnp.where(is_first, begin, matmul(before, go_on) * likelihood)
+    norms = joint.sum(-1)
+    return joint / jnp.where(norms > 0, norms, 1.0)[..., None], norms
+
+
+def backward(
+    params: HmmParams,
+    layout: Layout,
+    likelihood: jax.Array,
+    alphas: jax.Array,
+    norms: jax.Array,
+) -> tuple[jax.Array, jax.Array]:
+    """Computes what `recursions.backward` does, in parallel over time.
+
+    Args:
+        params: the model.
+        layout: time-major [T, B].
+        likelihood: float32 [T, B, K] of `observe`.
+        alphas: float32 [T, B, K] of `forward`.
+        norms: float32 [T, B] of `forward`.
+
+    Returns:
+        posteriors and arrivals, float32 [T, B, K]; memory is T x B x K x K.
+    """
+    later = jnp.concatenate([likelihood[1:], jnp.zeros_like(likelihood[:1])])
+    is_last = layout.lasts[..., None]
+    moves = go_on_matrix(params)[None, None] * later[..., None, :]
+    rows = jnp.where(is_last[..., None], params.stop[None, None, :, None], moves)
+    _, logs, _ = jax.lax.associative_scan(
+        lambda after, here: _then(here, after, forget=here[2]),
+        (*_scaled(rows), is_last),
+        reverse=True,
+    )
+    possible = logs > 0.5 * _NEVER
+    beta = jnp.where(possible, jnp.exp(jnp.where(possible, logs, 0.0)), 0.0)
+    total = (alphas * beta).sum(-1, keepdims=True)
+    known = (layout.positions >= 0)[..., None] & (total > 0)
+    beta = jnp.where(known, beta / jnp.where(known, total, 1.0), 0.0)
+    norms = norms[..., None]
+    arrivals = jnp.where(norms > 0, beta * likelihood / jnp.where(norms > 0, norms, 1.0), 0.0)
+    return alphas * beta, arrivals
+
+
+def _scaled(rows: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Rows [..., K, K] at sum 1 (or 0), and the logs [..., K] of their sums."""
+    total = rows.sum(-1)
+    alive = total > 0
+    total = jnp.where(alive, total, 1.0)
+    return rows / total[..., None], jnp.where(alive, jnp.log(total), _NEVER)
+
+
+def _then(left: _Element, right: _Element, forget: jax.Array | None = None) -> _Element:
+    """The product of two elements, left first in time.
+
+    Where a user begins in the right one (or `forget`) nothing of the other side is left.
+    """
+    rows, logs, resets = left
+    reached = jnp.where(rows > 0, right[1][..., None, :], _NEVER)
+    top = jax.lax.stop_gradient(reached.max(-1))  # so that the likeliest way never underflows
+    ways = rows * jnp.exp(reached - top[..., None])
+    product, scale = _scaled(matmul(ways, right[0]))
+    scale = logs + top + scale
+    # What all rows share says nothing, and would grow until no digits are left for the rest.
+    scale -= jax.lax.stop_gradient(scale.max(-1, keepdims=True))
+    scale = jnp.where((scale > 0.5 * _NEVER) & (product.sum(-1) > 0), scale, _NEVER)
+    begins, kept = (right[2], right) if forget is None else (forget, left)
+    product = jnp.where(begins[..., None], kept[0], product)
+    return product, jnp.where(begins, kept[1], scale), resets | right[2]
