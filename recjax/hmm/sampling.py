@@ -35,6 +35,7 @@ def sample_users(
     segments: Array | None = None,
     first_row: int = 0,
     temperature: float = 1.0,
+    allowed: np.ndarray | None = None,
     no_repeats: bool = False,
 ) -> tuple[Events, jax.Array]:
     """Draws users from the model.
@@ -47,6 +48,7 @@ def sample_users(
         segments: int32 [B], segment of each user; None: all of segment 0.
         first_row: number of the first row, for draws in several batches.
         temperature: of the item distributions, see `make_tables`; with tables it is theirs.
+        allowed: bool [V], the items that may be drawn, see `make_tables`; None: all.
         no_repeats: static; no item twice in a user. Repeats are drawn again, and a user for whom
             32 draws bring nothing new ends there.
 
@@ -54,11 +56,12 @@ def sample_users(
         Events [B, T] (0 beyond the lengths), and states int32 [B, T], -1 there.
 
     Raises:
-        ValueError: if a table is no distribution, or a size or the temperature is out of range.
+        ValueError: if a table is no distribution, a size or the temperature is out of range, a
+            state is left without an item, or `allowed` comes beside tables, which hold their own.
     """
     if num_rows < 1 or max_len < 1:
         raise ValueError(f"num_rows = {num_rows}, max_len = {max_len}: expected at least 1")
-    tables = params if isinstance(params, SamplingTables) else make_tables(params, temperature)
+    tables = tables_of(params, temperature, allowed)
     rows = jnp.asarray(first_row, jnp.int32) + jnp.arange(num_rows, dtype=jnp.int32)
     if segments is not None:
         sizes = tables.params.sizes
@@ -75,6 +78,7 @@ def sample_continuations(
     max_new: int,
     first_row: int = 0,
     temperature: float = 1.0,
+    allowed: np.ndarray | None = None,
     no_repeats: bool = False,
 ) -> Events:
     """Draws how given users might go on, from the posterior over their state.
@@ -89,6 +93,7 @@ def sample_continuations(
         max_new: static; most new events of a user.
         first_row: number of the first row, for draws in several batches.
         temperature: of the item distributions, see `make_tables`; with tables it is theirs.
+        allowed: bool [V], the items that may be drawn, see `make_tables`; None: all.
         no_repeats: static; new events bring no item that the user had or gets. A user for whom
             32 draws bring nothing new ends there, possibly without a new event.
 
@@ -97,15 +102,31 @@ def sample_continuations(
         stay empty.
 
     Raises:
-        ValueError: if a table is no distribution, an id is out of range, or a size is.
+        ValueError: if a table is no distribution, an id or a size is out of range, a state is left
+            without an item, or `allowed` comes beside tables, which hold their own.
     """
     if max_new < 1:
         raise ValueError(f"max_new = {max_new}: expected at least 1")
-    tables = params if isinstance(params, SamplingTables) else make_tables(params, temperature)
+    tables = tables_of(params, temperature, allowed)
     validate_events(events, tables.params.sizes)
     events = jax.tree.map(jnp.asarray, events)
     rows = jnp.asarray(first_row, jnp.int32) + jnp.arange(events.items.shape[0], dtype=jnp.int32)
     return draw_continuations(key, tables, events, rows, max_new=max_new, no_repeats=no_repeats)
+
+
+def tables_of(
+    params: HmmParams | SamplingTables, temperature: float, allowed: np.ndarray | None
+) -> SamplingTables:
+    """Returns the tables of a model, or those given; allowed: bool [V] or None.
+
+    Raises:
+        ValueError: as `make_tables`, or if `allowed` comes beside tables, which hold their own.
+    """
+    if not isinstance(params, SamplingTables):
+        return make_tables(params, temperature, allowed)
+    if allowed is not None:
+        raise ValueError("allowed: pass it to make_tables; these tables were built already")
+    return params
 
 
 @functools.partial(jax.jit, static_argnames=("max_len", "no_repeats"))

@@ -131,7 +131,9 @@ def multiply_high(left: jax.Array, right: jax.Array) -> jax.Array:
     return left_high * right_high + (middle >> 16) + (middle_low >> 16)
 
 
-def make_tables(params: HmmParams, temperature: float = 1.0) -> SamplingTables:
+def make_tables(
+    params: HmmParams, temperature: float = 1.0, allowed: np.ndarray | None = None
+) -> SamplingTables:
     """Builds the tables, on the host, in O(states x items).
 
     Args:
@@ -139,19 +141,25 @@ def make_tables(params: HmmParams, temperature: float = 1.0) -> SamplingTables:
         temperature: exponent 1 / temperature on the item distributions (own and kernel rows, or
             categories); below 1 draws keep to the likely items. States, stops, actions and gaps are
             drawn as they are.
+        allowed: bool [V], the items that may be drawn (in stock, of a category); None: all. The
+            rest of every own distribution and kernel row is scaled up to 1. A kernel row without
+            allowed neighbours is not usable: where no other is, the state's own distribution
+            chooses. What states are likely given a history is left to the whole model.
 
     Raises:
-        ValueError: if a table is no distribution or the temperature is not above 0.
+        ValueError: if a table is no distribution, the temperature is not above 0, `allowed` is not
+            bool [V], or a state is left without an item to draw from its own distribution.
     """
     if not (np.isfinite(temperature) and temperature > 0):
         raise ValueError(f"temperature = {temperature}: expected a finite number above 0")
     params = jax.tree.map(np.asarray, params)
     validate_params(params)
+    allowed = _checked_allowed(params, allowed)
     stop = params.stop[:, None].astype(np.float64)
     gap = params.gap.astype(np.float64)
     if gap.shape[1] > 1:
         gap = np.where((np.arange(gap.shape[1]) > 0) | (gap[:, :1] >= 1.0), gap, 0.0)
-    items, members, member_items = _item_tables(params, temperature)
+    items, members, member_items = _item_tables(params, temperature, allowed)
     tables = SamplingTables(
         params=params,
         start=alias_tables(params.start),
@@ -161,32 +169,62 @@ def make_tables(params: HmmParams, temperature: float = 1.0) -> SamplingTables:
         items=items,
         members=members,
         member_items=member_items,
-        kernel=_kernel_tables(params, temperature),
+        kernel=_kernel_tables(params, temperature, allowed),
     )
     return jax.tree.map(jnp.asarray, tables)
 
 
+def _checked_allowed(params: HmmParams, allowed: np.ndarray | None) -> np.ndarray:
+    num_items = params.items.num_items
+    if allowed is None:
+        return np.ones(num_items, bool)
+    allowed = np.asarray(allowed)
+    if allowed.shape != (num_items,) or allowed.dtype != np.bool_:
+        raise ValueError(
+            f"allowed is {allowed.dtype} {allowed.shape}: expected bool {(num_items,)}"
+        )
+    return allowed
+
+
+def _check_states(odds: np.ndarray) -> None:
+    """Refuses odds [K, n] with a row that holds nothing: its alias table would draw anything."""
+    empty = np.flatnonzero(~(odds.sum(-1) > 0))
+    if empty.size:
+        raise ValueError(f"allowed: state {empty[0]} is left without an item it can draw")
+
+
 def _item_tables(
-    params: HmmParams, temperature: float
+    params: HmmParams, temperature: float, allowed: np.ndarray
 ) -> tuple[AliasTables, AliasTables | None, np.ndarray | None]:
     if isinstance(params.items, PlainItems):
-        return alias_tables(_tempered(params.items.table.T, temperature)), None, None
+        odds = _tempered(params.items.table.T, temperature) * allowed
+        _check_states(odds)
+        return alias_tables(odds), None, None
     category_of = params.items.category_of
     num_categories = params.items.category.shape[1]
     order = np.argsort(category_of, kind="stable").astype(np.int32)
     sizes = np.bincount(category_of, minlength=num_categories)
     rows = np.split(params.items.item_in_category[order], np.cumsum(sizes)[:-1])
-    members = _ragged_alias_tables([_tempered(row, temperature) for row in rows])
+    rows = [_tempered(row, temperature) for row in rows]
+    masks = np.split(allowed[order], np.cumsum(sizes)[:-1])
+    kept = [row * mask for row, mask in zip(rows, masks, strict=True)]
+    totals = np.array([row.sum() for row in rows])
+    share = np.array([row.sum() for row in kept]) / np.where(totals > 0, totals, 1.0)
     category = np.where(sizes[None, :] > 0, params.items.category, 0.0)
-    return alias_tables(_tempered(category, temperature)), members, order
+    odds = _tempered(category, temperature) * share
+    _check_states(odds)
+    return alias_tables(odds), _ragged_alias_tables(kept), order
 
 
-def _kernel_tables(params: HmmParams, temperature: float) -> KernelTables | None:
+def _kernel_tables(
+    params: HmmParams, temperature: float, allowed: np.ndarray
+) -> KernelTables | None:
     kernel = params.kernel
     if kernel is None:
         return None
     scale = np.append(kernel.scale, 0.0).astype(np.float64)
     weights = _tempered(kernel.counts * scale[kernel.neighbours], temperature)
+    weights = weights * np.append(allowed, False)[kernel.neighbours]
     return KernelTables(
         neighbours=kernel.neighbours,
         alias=alias_tables(weights),

@@ -153,6 +153,36 @@ def _all_paths(params, items, actions, gaps, segment=0):
     return paths, np.array(joint, np.float64)
 
 
+def _chi_square(seen, expected):
+    kept = expected > 0
+    assert seen[~kept].sum() == 0
+    return ((seen[kept] - expected[kept]) ** 2 / expected[kept]).sum()
+
+
+def _chi_limit(freedom):
+    """About the 1 - 1e-4 quantile of chi-square (Wilson and Hilferty)."""
+    return freedom * (1 - 2 / (9 * freedom) + 3.72 * np.sqrt(2 / (9 * freedom))) ** 3
+
+
+def _short_users(params, num_rows):
+    """Expected numbers [43] of users (item), (item, item), and longer ones, among num_rows."""
+    expected, ends = np.zeros(6 + 36), np.asarray(params.stop)
+    first = np.asarray(params.start)[0][:, None] * _item_given(params, [])
+    expected[:6] = (first * ends[:, None]).sum(0)
+    for item in range(6):
+        moved = (first[:, item] * (1 - ends)) @ params.transition
+        second = (moved * ends)[:, None] * _item_given(params, [item])
+        expected[6 + 6 * item : 12 + 6 * item] = second.sum(0)
+    return num_rows * np.append(expected, 1 - expected.sum())
+
+
+def _count_short(events):
+    """Numbers [43] of drawn users in the cells of `_short_users`."""
+    items, lengths = np.asarray(events.items), np.asarray(events.lengths)
+    cells = np.where(lengths == 1, items[:, 0], 6 + 6 * items[:, 0] + items[:, 1])
+    return np.bincount(np.where(lengths <= 2, cells, 42), minlength=43)
+
+
 @pytest.fixture(scope="session")
 def toolbox():
     """The functions above under short names."""
@@ -168,6 +198,10 @@ def toolbox():
         lags_given = staticmethod(_lags_given)
         emission = staticmethod(_emission)
         all_paths = staticmethod(_all_paths)
+        chi_square = staticmethod(_chi_square)
+        chi_limit = staticmethod(_chi_limit)
+        short_users = staticmethod(_short_users)
+        count_short = staticmethod(_count_short)
         sizes = hmm.HmmSizes(NUM_ITEMS, NUM_ACTIONS, NUM_GAPS)
 
         @staticmethod

@@ -16,35 +16,12 @@ from recjax import hmm
 from recjax.hmm import item_draws, sampling
 
 
-def _chi_square(seen, expected):
-    kept = expected > 0
-    assert seen[~kept].sum() == 0
-    return ((seen[kept] - expected[kept]) ** 2 / expected[kept]).sum()
-
-
-def _limit(freedom):
-    """About the 1 - 1e-4 quantile of chi-square (Wilson and Hilferty)."""
-    return freedom * (1 - 2 / (9 * freedom) + 3.72 * np.sqrt(2 / (9 * freedom))) ** 3
-
-
 def test_short_users_follow_the_model(toolbox, extreme):
     """Chi-square over (items, lengths) of users up to 2 events, all else summed by brute force."""
     num_rows = 60_000
     events, _ = hmm.sample_users(jax.random.key(1), extreme, num_rows, max_len=12)
-    items, lengths = np.asarray(events.items), np.asarray(events.lengths)
-    expected = np.zeros(6 + 36)
-    ends = np.asarray(extreme.stop)
-    first = extreme.start[0][:, None] * toolbox.item_given(extreme, [])
-    expected[:6] = (first * ends[:, None]).sum(0)
-    for item in range(6):
-        moved = (first[:, item] * (1 - ends)) @ extreme.transition
-        second = (moved * ends)[:, None] * toolbox.item_given(extreme, [item])
-        expected[6 + 6 * item : 12 + 6 * item] = second.sum(0)
-    cells = np.where(lengths == 1, items[:, 0], 6 + 6 * items[:, 0] + items[:, 1])
-    seen = np.bincount(cells[lengths <= 2], minlength=42)
-    seen = np.append(seen, (lengths > 2).sum())
-    expected = num_rows * np.append(expected, 1 - expected.sum())
-    assert _chi_square(seen, expected) < _limit(42)
+    seen, expected = toolbox.count_short(events), toolbox.short_users(extreme, num_rows)
+    assert toolbox.chi_square(seen, expected) < toolbox.chi_limit(42)
 
 
 def test_third_item_follows_the_kernel_window(toolbox):
@@ -63,7 +40,7 @@ def test_third_item_follows_the_kernel_window(toolbox):
             given = toolbox.kernel_given(kernel, [one, two])
             if given is not None and third.size > 1000:
                 seen = np.bincount(third, minlength=6)
-                assert _chi_square(seen, third.size * given) < _limit(6)
+                assert toolbox.chi_square(seen, third.size * given) < toolbox.chi_limit(6)
                 checked += 1
     assert checked > 8
 
@@ -74,7 +51,7 @@ def test_states_actions_and_gaps_follow_the_model(toolbox, extreme):
     assert (real.sum(1) == np.asarray(events.lengths)).all()
     assert (np.asarray(events.gaps)[:, 0] == 0).all()
     seen = np.bincount(states[:, 0], minlength=3)
-    assert _chi_square(seen, 60_000 * extreme.start[0]) < _limit(2)
+    assert toolbox.chi_square(seen, 60_000 * extreme.start[0]) < toolbox.chi_limit(2)
     later = real.copy()
     later[:, 0] = False
     moves = np.zeros((3, 4))
@@ -83,13 +60,15 @@ def test_states_actions_and_gaps_follow_the_model(toolbox, extreme):
     gap[:, 0] = 0  # the bin of first events
     for state in range(3):
         row = np.append((1 - extreme.stop[state]) * extreme.transition[state], extreme.stop[state])
-        assert _chi_square(moves[state], moves[state].sum() * row) < _limit(3)
+        assert toolbox.chi_square(moves[state], moves[state].sum() * row) < toolbox.chi_limit(3)
         actions = np.asarray(events.actions)[real & (states == state)]
         seen = np.bincount(actions, minlength=2)
-        assert _chi_square(seen, actions.size * extreme.action[state]) < _limit(1)
+        assert toolbox.chi_square(seen, actions.size * extreme.action[state]) < toolbox.chi_limit(1)
         gaps = np.asarray(events.gaps)[later & (states == state)]
         seen = np.bincount(gaps, minlength=4)
-        assert _chi_square(seen, gaps.size * gap[state] / gap[state].sum()) < _limit(2)
+        assert toolbox.chi_square(
+            seen, gaps.size * gap[state] / gap[state].sum()
+        ) < toolbox.chi_limit(2)
 
 
 def test_tail_items_are_drawn_at_their_rate(toolbox):
@@ -120,7 +99,7 @@ def test_tail_items_are_drawn_at_their_rate(toolbox):
     # 8,000 tail draws expected: standard deviation 1.1 %, so 5 % has 1e-5 false alarms.
     assert abs(seen[tail].sum() / expected[tail].sum() - 1) < 0.05
     head = ~tail
-    assert _chi_square(seen[head], expected[head]) < _limit(head.sum() - 1)
+    assert toolbox.chi_square(seen[head], expected[head]) < toolbox.chi_limit(head.sum() - 1)
     cells = seen[tail]  # each expects 1.33 draws: Poisson, so variance equals mean
     assert abs(cells.var() / cells.mean() - 1) < 0.1
 
@@ -205,7 +184,9 @@ def test_no_repeats_draws_follow_the_remaining_items(toolbox, extreme):
         item[:, first] = 0
         # The state is drawn first, then an item that is new: each state's rest sums to 1.
         expected = state @ (item / item.sum(1, keepdims=True))
-        assert _chi_square(np.bincount(here, minlength=6), here.size * expected) < _limit(5)
+        assert toolbox.chi_square(
+            np.bincount(here, minlength=6), here.size * expected
+        ) < toolbox.chi_limit(5)
 
 
 def test_continuations_follow_the_posterior(toolbox, extreme):
@@ -217,7 +198,9 @@ def test_continuations_follow_the_posterior(toolbox, extreme):
     assert items.shape == (50_000, 19) and lengths.min() == 4
     np.testing.assert_array_equal(items[:, :3], many.items[:, :3])
     expected = np.asarray(hmm.next_item_distribution(extreme, one))[0]
-    assert _chi_square(np.bincount(items[:, 3], minlength=6), 50_000 * expected) < _limit(5)
+    assert toolbox.chi_square(
+        np.bincount(items[:, 3], minlength=6), 50_000 * expected
+    ) < toolbox.chi_limit(5)
     paths, joint = toolbox.all_paths(extreme, *toolbox.users(one)[0])
     last = np.zeros(3)
     for path, weight in zip(paths, joint, strict=True):
@@ -230,7 +213,7 @@ def test_continuations_follow_the_posterior(toolbox, extreme):
         alive = (alive * (1 - extreme.stop)) @ extreme.transition
     seen = np.bincount(np.minimum(lengths - 4, 4), minlength=5)
     share = np.append(ends, 1 - sum(ends))
-    assert _chi_square(seen, 50_000 * share) < _limit(4)
+    assert toolbox.chi_square(seen, 50_000 * share) < toolbox.chi_limit(4)
 
 
 def test_continuations_keep_padding_rows_empty_and_rows_apart(toolbox, extreme):
