@@ -7,6 +7,7 @@ G gap bins, C categories, S segments of users, N neighbours and W window of the 
 
 from recjax.hmm.cards import describe_states
 from recjax.hmm.cells import item_cells, price_bands
+from recjax.hmm.conditional import draw_fills, draw_prefixes, sample_fills, sample_prefixes
 from recjax.hmm.content import ContentItems, popularity_offset
 from recjax.hmm.emissions import CategoryItems, PlainItems
 from recjax.hmm.events import Events, Layout, lay_out, pack_events
@@ -51,6 +52,8 @@ __all__ = [
     "build_kernel",
     "describe_states",
     "draw_continuations",
+    "draw_fills",
+    "draw_prefixes",
     "draw_users",
     "filter",
     "fit_baum_welch",
@@ -72,6 +75,8 @@ __all__ = [
     "popularity_offset",
     "price_bands",
     "sample_continuations",
+    "sample_fills",
+    "sample_prefixes",
     "sample_states",
     "sample_users",
     "smoother",

@@ -205,13 +205,14 @@ def item_probability(
 
 
 def _context_probability(params: HmmParams, layout: Layout) -> jax.Array:
-    """p(action, gap | state) [T, B, K]; one gather from a joint table, gap ignored at the start."""
+    """p(action, gap | state) [T, B, K]; one gather from a joint table, without unknown gaps."""
     num_states, num_actions = params.action.shape
     no_gap = jnp.ones((num_states, 1), jnp.float32)
     gap = jnp.concatenate([jnp.asarray(params.gap), no_gap], axis=1)
     joint = jnp.asarray(params.action)[:, :, None] * gap[:, None, :]
     table = jnp.moveaxis(joint, 0, -1).reshape(-1, num_states)
-    gaps = jnp.where(layout.positions > 0, layout.gaps, gap.shape[1] - 1)
+    known = (layout.positions > 0) & (layout.gaps >= 0)
+    gaps = jnp.where(known, layout.gaps, gap.shape[1] - 1)
     return take_rows(table, layout.actions * gap.shape[1] + gaps)
 
 

@@ -47,9 +47,9 @@ class Layout:
     """Cells of one or several users per row.
 
     Attributes:
-        items: int32 [B, T].
+        items: int32 [B, T]; -1: not known, and the kernel reads past it (see `conditional`).
         actions: int32 [B, T].
-        gaps: int32 [B, T].
+        gaps: int32 [B, T]; -1: not known, and explained by every state alike.
         positions: int32 [B, T], 0-based place of the event in its user's sequence, -1 on padding.
         lasts: bool [B, T], True on the last event of a user.
         states: int32 [B, T], observed hidden states (-1: not known), or None.

@@ -13,13 +13,13 @@ import jax.numpy as jnp
 
 from recjax.hmm import associative, recursions
 from recjax.hmm.emissions import observe
-from recjax.hmm.events import Events, lay_out, take_rows, time_major
+from recjax.hmm.events import Events, lay_out, time_major
 from recjax.hmm.parameters import HmmParams
 from recjax.hmm.recursions import (
-    draw_index,
     event_log_likelihood,
     forward_of,
     go_on_matrix,
+    sample_path,
     start_rows,
 )
 from recjax.hmm.validation import validate_input
@@ -189,23 +189,8 @@ def _sample_states(
     num_rows, num_steps = events.items.shape
     rows = first_row + jnp.arange(num_rows, dtype=jnp.int32)
     steps = jnp.arange(num_steps, dtype=jnp.int32)[:, None]
-    words = RowWords.of(key, rows).uniform("move", steps)
-    towards = go_on_matrix(params).T
-
-    def step(
-        later: jax.Array, event: tuple[jax.Array, jax.Array, jax.Array]
-    ) -> tuple[jax.Array, jax.Array]:
-        last, alpha, uniform = event
-        factor = jnp.where(last[:, None], params.stop[None, :], take_rows(towards, later))
-        state = draw_index(alpha * factor, uniform)
-        return state, state
-
-    _, states = jax.lax.scan(
-        step,
-        jnp.zeros(num_rows, jnp.int32),
-        (layout.lasts, alphas, words),
-        reverse=True,
-    )
+    uniforms = RowWords.of(key, rows).uniform("move", steps)
+    states = sample_path(params, layout, alphas, uniforms)
     return jnp.where(layout.positions >= 0, states, -1).T
 
 

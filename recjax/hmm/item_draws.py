@@ -147,6 +147,32 @@ def _draw_in_order(
     return items[:num_steps], lengths
 
 
+def draw_candidates(
+    tables: SamplingTables,
+    words: RowWords,
+    state: jax.Array,
+    window: jax.Array,
+    time: jax.Array,
+    num_candidates: int,
+) -> jax.Array:
+    """Draws M = num_candidates (static) items for one place of every row, int32 [M, B].
+
+    Args:
+        tables: what to draw from.
+        words: random words; candidate m is the draw that `draw_items` makes at attempt m.
+        state: int32 [B].
+        window: int32 [W, B], previous items, newest first, -1 for none.
+        time: int32 [].
+        num_candidates: static.
+    """
+    every = RowWords(jnp.tile(words.keys, (num_candidates, 1)))
+    attempt = jnp.repeat(jnp.arange(num_candidates, dtype=jnp.int32), state.shape[0])
+    word = every.words(_item_purposes(tables), time, attempt)
+    recent = _Recent.of(tables, jnp.tile(window, (1, num_candidates)))
+    items = _draw_item(tables, jnp.tile(state, num_candidates), recent, word)
+    return items.reshape(num_candidates, -1)
+
+
 def _item_purposes(tables: SamplingTables) -> tuple[str, ...]:
     """What the draw of an item reads of the words."""
     category = () if tables.members is None else ("category",)

@@ -43,7 +43,7 @@ def explain_by_kernel(kernel: Kernel, layout: Layout, *, leave_out: bool) -> Ker
 
     Args:
         kernel: the counts.
-        layout: time-major [T, B].
+        layout: time-major [T, B]; an unknown item (-1) leads to none.
         leave_out: static; True subtracts from the cell (previous item, item) what pairs with this
             very event put there, as if the event had been missing when the kernel was counted.
     """
@@ -77,7 +77,7 @@ def _follow(
         own = jnp.where(found, _own_count(kernel, layout, previous), 0.0)
         count = jnp.where(count - own > 1e-4 * own, count - own, 0.0)
         left = total - own * column
-    usable = (layout.positions >= lag) & (left > 1e-5 * total)
+    usable = (layout.positions >= lag) & (previous >= 0) & (left > 1e-5 * total)
     return jnp.where(usable, count * column / jnp.where(usable, left, 1.0), 0.0), usable
 
 

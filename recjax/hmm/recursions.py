@@ -94,6 +94,36 @@ def backward(
     return outputs
 
 
+def sample_path(
+    params: HmmParams, layout: Layout, alphas: jax.Array, uniforms: jax.Array
+) -> jax.Array:
+    """Draws states int32 [T, B] from their joint posterior, backwards; no meaning on padding.
+
+    Args:
+        params: the model.
+        layout: time-major [T, B].
+        alphas: float32 [T, B, K] of `forward`.
+        uniforms: float32 [T, B] in [0, 1).
+
+    Reference:
+        Chib (1996), "Calculating posterior distributions and modal estimates in Markov mixture
+        models", Sec. 2 (forward filter, backward sample).
+    """
+    towards = go_on_matrix(params).T
+
+    def step(
+        later: jax.Array, event: tuple[jax.Array, jax.Array, jax.Array]
+    ) -> tuple[jax.Array, jax.Array]:
+        last, alpha, uniform = event
+        factor = jnp.where(last[:, None], params.stop[None, :], take_rows(towards, later))
+        state = draw_index(alpha * factor, uniform)
+        return state, state
+
+    start = jnp.zeros(alphas.shape[1], jnp.int32)
+    _, states = jax.lax.scan(step, start, (layout.lasts, alphas, uniforms), reverse=True)
+    return states
+
+
 def event_log_likelihood(
     params: HmmParams,
     layout: Layout,

@@ -17,7 +17,13 @@ import jax
 import jax.numpy as jnp
 
 # Purposes of words, two to a hash: pairs that are wanted together cost half.
-_PAIRS = (("move", "start"), ("item", "accept"), ("action", "gap"), ("mix", "category"))
+_PAIRS = (
+    ("move", "start"),
+    ("item", "accept"),
+    ("action", "gap"),
+    ("mix", "category"),
+    ("pick", "back"),
+)
 _PURPOSES = {
     name: (pair, half) for pair, names in enumerate(_PAIRS) for half, name in enumerate(names)
 }
