@@ -23,7 +23,7 @@ from recjax.hmm.content import ContentItems
 from recjax.hmm.emissions import Observation, PlainItems, normalise, observe, weighted_log
 from recjax.hmm.events import Array, Layout, or_one, time_major
 from recjax.hmm.parameters import HmmParams, host_rng, tilted_rows
-from recjax.hmm.recursions import backward, event_log_likelihood, forward, matmul
+from recjax.hmm.recursions import backward, event_log_likelihood, forward
 
 _EMPTY_SHARE = 1e-3  # a state with less than this share of an even part is empty
 
@@ -78,9 +78,14 @@ class Prior:
     alive: Array
 
 
-@jax.jit
 def zero_counts(params: HmmParams) -> Counts:
-    """Returns counts of nothing, in the shapes of `params`."""
+    """Returns counts of nothing, in the shapes of `params`; item tables lie where its own do."""
+    # Made outside jit, which would not know where to put zeros that depend on nothing.
+    return dataclasses.replace(_small_zeros(params), items=params.items.zero_counts())
+
+
+@jax.jit
+def _small_zeros(params: HmmParams) -> Counts:
     lags = jnp.zeros(0 if params.kernel is None else params.kernel.window)
     by_state = jnp.zeros_like(params.stop)
     return Counts(
@@ -94,7 +99,7 @@ def zero_counts(params: HmmParams) -> Counts:
         kernel_chance=by_state,
         lags=lags,
         lag_chance=lags,
-        items=params.items.zero_counts(),
+        items={},
     )
 
 
@@ -120,9 +125,7 @@ def add_counts(counts: Counts, params: HmmParams, layout: Layout) -> tuple[Count
     new = Counts(
         transition=_moves(params, alphas, arrivals, layout.positions > 0),
         **by_kernel,
-        items=params.items.count(
-            counts.items, layout.items.reshape(-1), own.reshape(-1, own.shape[-1])
-        ),
+        items=params.items.count(counts.items, layout.items, own),
         **seen,
     )
     small = dataclasses.replace(counts, items={})
@@ -162,8 +165,7 @@ def _sums_by_class(
     actions = jax.nn.one_hot(layout.actions, num_actions)
     gaps = jax.nn.one_hot(jnp.where(later, layout.gaps, -1), params.gap.shape[1])
     kinds = jnp.concatenate([masks, starts, actions, gaps], axis=-1)
-    num_states, num_kinds = params.num_states, kinds.shape[-1]
-    sums = matmul(posteriors.reshape(-1, num_states).T, kinds.reshape(-1, num_kinds))
+    sums = _over_events(posteriors, kinds)
     none = jnp.zeros_like(params.mix)
     start, action = 3 + num_segments, 3 + num_segments + num_actions
     return {
@@ -180,10 +182,16 @@ def _moves(
     params: HmmParams, alphas: jax.Array, arrivals: jax.Array, later: jax.Array
 ) -> jax.Array:
     """Expected moves [K, K]: one matrix product over all pairs of neighbouring events."""
-    num_states = params.num_states
-    arrivals = jnp.where(later[1:, :, None], arrivals[1:], 0.0).reshape(-1, num_states)
-    pairs = matmul(alphas[:-1].reshape(-1, num_states).T, arrivals)
+    pairs = _over_events(alphas[:-1], jnp.where(later[1:, :, None], arrivals[1:], 0.0))
     return pairs * (1.0 - params.stop)[:, None] * params.transition
+
+
+def _over_events(left: jax.Array, right: jax.Array) -> jax.Array:
+    """Products [M, N] of [T, B, M] and [T, B, N], summed over all events.
+
+    Not by way of [T x B, ...]: where rows are sharded, that gathers all events on every device.
+    """
+    return jnp.einsum("tbm,tbn->mn", left, right, precision=jax.lax.Precision.HIGHEST)
 
 
 @jax.jit

@@ -55,7 +55,7 @@ class PlainItems:
     def count(
         self, counts: dict[str, jax.Array], items: jax.Array, weights: jax.Array
     ) -> dict[str, jax.Array]:
-        """Adds weights [n, K] of events with items [n] to the expected counts."""
+        """Adds weights [..., K] of events with items [...] to the expected counts."""
         return {"table": counts["table"].at[items].add(weights, mode="drop")}
 
     def prior(self, smoothing: float, popularity: np.ndarray) -> dict[str, np.ndarray]:
@@ -112,7 +112,7 @@ class CategoryItems:
     def count(
         self, counts: dict[str, jax.Array], items: jax.Array, weights: jax.Array
     ) -> dict[str, jax.Array]:
-        """Adds weights [n, K] of events with items [n] to the expected counts."""
+        """Adds weights [..., K] of events with items [...] to the expected counts."""
         categories = take_rows(self.category_of, items)
         return {
             "category": counts["category"].at[categories].add(weights, mode="drop"),
