@@ -5,6 +5,7 @@ Learning, inference and draws; it knows nothing of files, configs or flax and ca
 G gap bins, C categories, S segments of users, N neighbours and W window of the kernel.
 """
 
+from recjax.hmm.bound import draw_bound, sample_bound
 from recjax.hmm.cards import describe_states
 from recjax.hmm.cells import item_cells, price_bands
 from recjax.hmm.conditional import draw_fills, draw_prefixes, sample_fills, sample_prefixes
@@ -52,6 +53,7 @@ __all__ = [
     "SamplingTables",
     "build_kernel",
     "describe_states",
+    "draw_bound",
     "draw_continuations",
     "draw_fills",
     "draw_prefixes",
@@ -77,6 +79,7 @@ __all__ = [
     "popularity_offset",
     "price_bands",
     "row_placer",
+    "sample_bound",
     "sample_continuations",
     "sample_fills",
     "sample_prefixes",

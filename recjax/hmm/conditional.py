@@ -63,10 +63,11 @@ def sample_fills(
 
     Raises:
         ValueError: if a table is no distribution, an id or a size is out of range, a state is left
-            without an item, or `allowed` comes beside tables, which hold their own.
+            without an item, `allowed` comes beside tables, which hold their own, or the model has
+            explicit durations.
     """
-    _check_effort(num_candidates, num_sweeps)
     tables = tables_of(params, temperature, allowed)
+    check_conditional(tables.params, num_candidates, num_sweeps)
     missing = np.asarray(missing)
     if missing.shape != events.items.shape or missing.dtype != np.bool_:
         raise ValueError(
@@ -117,10 +118,11 @@ def sample_prefixes(
 
     Raises:
         ValueError: if a table is no distribution, an id or a size is out of range, a state is left
-            without an item, or `allowed` comes beside tables, which hold their own.
+            without an item, `allowed` comes beside tables, which hold their own, or the model has
+            explicit durations.
     """
-    _check_effort(num_candidates, num_sweeps)
     tables = tables_of(params, temperature, allowed)
+    check_conditional(tables.params, num_candidates, num_sweeps)
     validate_events(events, tables.params.sizes)
     num_rows = events.items.shape[0]
     counts = _checked_counts(num_new, num_rows)
@@ -257,7 +259,14 @@ def _without(events: Events, missing: np.ndarray) -> Events:
     return dataclasses.replace(events, **zeroed)
 
 
-def _check_effort(num_candidates: int, num_sweeps: int) -> None:
+def check_conditional(params: HmmParams, num_candidates: int, num_sweeps: int = 1) -> None:
+    """Checks what conditional draws ask beyond a valid model.
+
+    Raises:
+        ValueError: if a number is below 1, or the model has explicit durations.
+    """
     for name, value in (("num_candidates", num_candidates), ("num_sweeps", num_sweeps)):
         if value < 1:
             raise ValueError(f"{name} = {value}: expected at least 1")
+    if getattr(params, "duration", None) is not None:
+        raise ValueError("duration: conditional draws know no explicit durations, expected None")

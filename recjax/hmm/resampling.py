@@ -68,9 +68,11 @@ def draw_missing_items(
 
         def draw(num: int) -> tuple[jax.Array, jax.Array]:
             drawn = draw_candidates(tables, words, place.state, place.window, time, num)
-            weights = _explanation(tables.params, place, drawn)
+            fits = jnp.ones(drawn.shape)
             if no_repeats:
-                weights *= (grid[:, None, :] != drawn[None]).all(0)
+                fits *= (grid[:, None, :] != drawn[None]).all(0)
+            weights = fits * _explanation(tables.params, place, drawn)
+            weights = jnp.where((weights > 0).any(0), weights, fits)  # none leads on: any will do
             choice = draw_index(weights.T, words.uniform("pick", time))
             choice = jnp.where(follows, choice, 0)  # else all are alike, and one is enough
             item = jnp.take_along_axis(drawn, choice[None], axis=0)[0]
