@@ -49,12 +49,16 @@ def _item_log_likelihood(params: HmmParams, events: Events, *, leave_out: bool) 
     return jnp.where(layout.positions >= 0, jnp.log(item), 0.0).sum(0)
 
 
-def next_state_distribution(params: HmmParams, events: Events) -> jax.Array:
+def next_state_distribution(
+    params: HmmParams, events: Events, *, leave_out: bool = False
+) -> jax.Array:
     """Returns p(state of the next event | events, and that one follows), float32 [B, K].
 
-    Of a padding row it is the start distribution. Traceable; checks nothing.
+    Of a padding row it is the start distribution. With `leave_out` (static) each event's own counts
+    are taken out of the kernel, which must not seem to have foreseen them. Traceable; checks
+    nothing.
     """
-    layout, _, alphas, _ = forward_of(params, events)
+    layout, _, alphas, _ = forward_of(params, events, leave_out=leave_out)
     final = (alphas * layout.lasts[..., None]).sum(0)
     moved = matmul(final, go_on_matrix(params))
     total = moved.sum(-1, keepdims=True)
@@ -62,7 +66,12 @@ def next_state_distribution(params: HmmParams, events: Events) -> jax.Array:
 
 
 def next_item_distribution(
-    params: HmmParams, events: Events, *, first_item: int = 0, num_items: int | None = None
+    params: HmmParams,
+    events: Events,
+    *,
+    first_item: int = 0,
+    num_items: int | None = None,
+    leave_out: bool = False,
 ) -> jax.Array:
     """Returns p(item of the next event | events, and that one follows), float32 [B, size].
 
@@ -71,6 +80,8 @@ def next_item_distribution(
         events: histories.
         first_item: static; first item of the slice of the catalogue that is wanted.
         num_items: static size of the slice; None: up to the end.
+        leave_out: static; True for users that the kernel was counted from: without it, states that
+            follow the kernel look far likelier than they are.
 
     Raises:
         ValueError: if a table is no distribution, an id or the slice is out of range.
@@ -82,23 +93,32 @@ def next_item_distribution(
             f"items {first_item}..{first_item + size - 1}: expected within the "
             f"{params.items.num_items} items"
         )
-    return _next_item_distribution(params, events, first_item=first_item, size=size)
-
-
-def next_item_scores(
-    params: HmmParams, events: Events, *, first_item: int = 0, num_items: int | None = None
-) -> jax.Array:
-    """Returns the log [B, V] of `next_item_distribution`; the model as a recommender."""
-    return jnp.log(
-        next_item_distribution(params, events, first_item=first_item, num_items=num_items)
+    return _next_item_distribution(
+        params, events, first_item=first_item, size=size, leave_out=leave_out
     )
 
 
-@functools.partial(jax.jit, static_argnames=("first_item", "size"))
-def _next_item_distribution(
-    params: HmmParams, events: Events, *, first_item: int, size: int
+def next_item_scores(
+    params: HmmParams,
+    events: Events,
+    *,
+    first_item: int = 0,
+    num_items: int | None = None,
+    leave_out: bool = False,
 ) -> jax.Array:
-    state = next_state_distribution(params, events)
+    """Returns the log [B, V] of `next_item_distribution`; the model as a recommender."""
+    return jnp.log(
+        next_item_distribution(
+            params, events, first_item=first_item, num_items=num_items, leave_out=leave_out
+        )
+    )
+
+
+@functools.partial(jax.jit, static_argnames=("first_item", "size", "leave_out"))
+def _next_item_distribution(
+    params: HmmParams, events: Events, *, first_item: int, size: int, leave_out: bool
+) -> jax.Array:
+    state = next_state_distribution(params, events, leave_out=leave_out)
     own = params.items.block(first_item, size).T
     if params.kernel is None:
         return matmul(state, own)

@@ -140,11 +140,11 @@ def event_log_likelihood(
 
 
 def forward_of(
-    params: HmmParams, events: Events
+    params: HmmParams, events: Events, *, leave_out: bool = False
 ) -> tuple[Layout, Observation, jax.Array, jax.Array]:
     """Returns time-major layout and observation of `events` [B, T], and `forward` over them."""
     layout = time_major(lay_out(events))
-    observation = observe(params, layout, leave_out=False)
+    observation = observe(params, layout, leave_out=leave_out)
     alphas, norms = forward(params, layout, observation.likelihood)
     return layout, observation, alphas, norms
 
