@@ -64,6 +64,22 @@ def explain_by_kernel(kernel: Kernel, layout: Layout, *, leave_out: bool) -> Ker
     )
 
 
+def follow_pair(
+    kernel: Kernel, previous: jax.Array, items: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Returns p(item | one previous item) float32 [...], and bool [...]: whether it has a row.
+
+    Args:
+        kernel: the counts.
+        previous: int32 [...], -1 for none.
+        items: int32 [...].
+    """
+    count, _ = _find(kernel, previous, items)
+    total = take_rows(kernel.totals, previous)
+    usable = (previous >= 0) & (total > 0)
+    return jnp.where(usable, count * take_rows(kernel.scale, items) / or_one(total), 0.0), usable
+
+
 def _follow(
     kernel: Kernel, layout: Layout, lag: int, *, leave_out: bool
 ) -> tuple[jax.Array, jax.Array]:

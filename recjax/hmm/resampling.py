@@ -16,9 +16,9 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from recjax.hmm.events import Layout, or_one, take_rows
+from recjax.hmm.events import or_one, take_rows
 from recjax.hmm.item_draws import draw_candidates, draw_items
-from recjax.hmm.kernel_explanation import explain_by_kernel
+from recjax.hmm.kernel_explanation import follow_pair
 from recjax.hmm.parameters import HmmParams
 from recjax.hmm.recursions import draw_index
 from recjax.hmm.tables import SamplingTables
@@ -127,25 +127,39 @@ class _Place:
 
 
 def _explanation(params: HmmParams, place: _Place, candidates: jax.Array) -> jax.Array:
-    """p(known following items | candidate) float32 [M, B], each factor over its largest value."""
-    width, num_rows = place.following.shape
-    num = candidates.shape[0]
-    if width == 0:
+    """p(known following items | candidate) float32 [M, B], each factor over its largest value.
+
+    Only the lag that points at the candidate differs between candidates: the other lags are looked
+    up once for all.
+    """
+    kernel, width = params.kernel, place.following.shape[0]
+    if kernel is None:
         return jnp.ones(candidates.shape)
-    before = jnp.broadcast_to(place.window[::-1][:, None], (width, num, num_rows))
-    after = jnp.broadcast_to(place.following[:, None], (width, num, num_rows))
-    items = jnp.concatenate([before, candidates[None], after]).reshape(2 * width + 1, -1)
-    positions = place.time - width + jnp.arange(2 * width + 1, dtype=jnp.int32)[:, None]
-    positions = jnp.broadcast_to(positions, items.shape)
-    zeros = jnp.zeros_like(items)
-    layout = Layout(items, zeros, zeros, positions, positions < 0)
-    assert params.kernel is not None  # its window has places
-    kernel = explain_by_kernel(params.kernel, layout, leave_out=False)
-    by_kernel, has_kernel = (
-        part[width + 1 :].reshape(after.shape) for part in (kernel.probability, kernel.available)
+    lags, steps = jnp.asarray(kernel.lags)[:, None, None], jnp.arange(width)
+    gap = jnp.full_like(place.following[:1], -1)  # the place itself
+    line = jnp.concatenate([place.window[::-1], gap, place.following])
+    previous = line[width + 1 + steps[:, None] - (1 + steps)[None, :]]
+    after = place.following[:, None]
+    others = follow_pair(kernel, previous, jnp.broadcast_to(after, previous.shape))
+    weighted, weight = _mixed(*others, jnp.swapaxes(lags, 0, 1), axis=1)
+    grid = (width, *candidates.shape)
+    here = follow_pair(
+        kernel, jnp.broadcast_to(candidates[None], grid), jnp.broadcast_to(after, grid)
     )
+    own_part, own_weight = _mixed(*here, lags, axis=None)
+    weighted, weight = weighted[:, None] + own_part, weight[:, None] + own_weight
     own = params.items.rows(jnp.maximum(place.following, 0))
     own = jnp.take_along_axis(own, place.states[..., None], axis=-1)[..., 0]
-    mix = jnp.where(has_kernel, take_rows(params.mix, place.states)[:, None], 0.0)
-    given = jnp.where(after >= 0, (1.0 - mix) * own[:, None] + mix * by_kernel, 1.0)
+    mix = jnp.where(weight > 0, take_rows(params.mix, place.states)[:, None], 0.0)
+    given = (1.0 - mix) * own[:, None] + mix * weighted / or_one(weight)
+    given = jnp.where(after >= 0, given, 1.0)
     return (given / or_one(given.max(1, keepdims=True))).prod(0)
+
+
+def _mixed(
+    probability: jax.Array, usable: jax.Array, lags: jax.Array, axis: int | None
+) -> tuple[jax.Array, jax.Array]:
+    """Lag weights times probabilities, and lag weights, of usable lags; summed over an axis."""
+    odds = jnp.where(usable, lags, 0.0)
+    weighted = odds * probability
+    return (weighted, odds) if axis is None else (weighted.sum(axis), odds.sum(axis))

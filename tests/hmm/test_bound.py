@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from recjax import hmm
 
@@ -180,3 +181,23 @@ def test_items_that_cannot_be_drawn_are_named(toolbox):
         hmm.sample_bound(key, params, np.array([0, 2]), max_len=3)
     with pytest.raises(ValueError, match="max_len = 0"):
         hmm.sample_bound(key, params, np.array([0]), max_len=0)
+
+
+def test_conditional_rows_are_equal_on_one_and_on_eight_devices(toolbox):
+    params, tables = _kernel_params(toolbox), hmm.make_tables(_kernel_params(toolbox))
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
+    by_row = NamedSharding(mesh, PartitionSpec("data"))
+    users = toolbox.random_events(np.random.default_rng(8), [4] * 16, 4)
+    missing = np.random.default_rng(0).random((16, 4)) < 0.5
+    given = (jax.tree.map(jnp.asarray, users), jnp.asarray(missing), jnp.arange(16))
+    everywhere = jax.device_put(tables, NamedSharding(mesh, PartitionSpec()))
+    key, spread = jax.random.key(0), jax.device_put(given, by_row)
+    one = hmm.draw_fills(key, tables, *given, num_candidates=4)
+    eight = hmm.draw_fills(key, everywhere, *spread, num_candidates=4)
+    assert len(eight.items.sharding.device_set) == 8
+    jax.tree.map(np.testing.assert_array_equal, one, eight)
+    items = jnp.arange(16) % params.items.num_items
+    options = {"max_len": 4, "num_candidates": 4}
+    alone = hmm.draw_bound(key, tables, items, given[2], **options)
+    together = hmm.draw_bound(key, everywhere, jax.device_put(items, by_row), spread[2], **options)
+    jax.tree.map(np.testing.assert_array_equal, alone, together)
