@@ -23,7 +23,6 @@ from recjax.workdir import STAGES
 DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 42
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
-_INTERRUPTED = "recjax: interrupted; all finished work is saved, the same command resumes"
 _HELP = """\
 usage: python -m recjax.main --config FILE --workdir DIR [--stages A,B] [--redo STAGE]
                              [--config.SECTION.KEY=VALUE ...]
@@ -75,21 +74,19 @@ def main(argv: list[str]) -> int:
     try:
         interrupts.install()
         return _run(argv, console)
-    except (Interrupted, Exception) as error:
-        # A library that the signal met (the table engine, say) answers it with an error of its own.
-        if isinstance(error, Interrupted) or interrupts.stop_requested():
-            console.print(_INTERRUPTED)
-            return INTERRUPTED
-        return _tell(error)
-
-
-def _tell(error: Exception) -> int:
-    if isinstance(error, UserError):
+    except UserError as error:
         return _refuse(str(error))
-    if isinstance(error, OSError) and error.errno in _NO_SPACE:
+    except Interrupted:
+        console.print("recjax: interrupted; all finished work is saved, the same command resumes")
+        return INTERRUPTED
+    except OSError as error:
+        if error.errno not in _NO_SPACE:
+            traceback.print_exc()
+            return FAILED
         return _refuse(f"the disk is full: {error}; free some space, the same command goes on")
-    traceback.print_exception(error)
-    return FAILED
+    except Exception:
+        traceback.print_exc()
+        return FAILED
 
 
 def _refuse(message: str) -> int:

@@ -1,11 +1,13 @@
 """A stop signal ends the run with code 42, whatever the library that met it makes of it."""
 
+import json
 import os
 import signal
+from pathlib import Path
 
 import pytest
 
-from recjax import interrupts, main
+from recjax import interrupts, main, stages
 from recjax.errors import Interrupted, UserError
 
 
@@ -19,28 +21,34 @@ def keep_handlers():
 
 @pytest.mark.parametrize("answer", [RuntimeError("Query interrupted"), UserError("no such file")])
 def test_signal_that_a_library_turns_into_its_own_error_is_an_interruption(
-    answer, monkeypatch, capsys
+    answer, monkeypatch, capsys, tmp_path
 ) -> None:
-    def run(argv, console):
+    def run_stage(stage, context):
         try:
             os.kill(os.getpid(), signal.SIGTERM)
         except Interrupted:
             raise answer from None
 
-    monkeypatch.setattr(main, "_run", run)
-    assert main.main(["--workdir", "x"]) == main.INTERRUPTED
+    assert _run(run_stage, monkeypatch, tmp_path) == main.INTERRUPTED
     out, err = capsys.readouterr()
     assert "the same command resumes" in out and "Traceback" not in err
+    assert json.loads((tmp_path / "progress.json").read_text())["state"] == "interrupted"
 
 
-def test_error_without_a_signal_is_a_failure(monkeypatch, capsys) -> None:
-    def run(argv, console):
+def test_error_without_a_signal_is_a_failure(monkeypatch, capsys, tmp_path) -> None:
+    def run_stage(stage, context):
         raise RuntimeError("Query interrupted")
 
-    monkeypatch.setattr(main, "_run", run)
-    assert main.main(["--workdir", "x"]) == main.FAILED
+    assert _run(run_stage, monkeypatch, tmp_path) == main.FAILED
     assert "Traceback" in capsys.readouterr().err
+    assert json.loads((tmp_path / "progress.json").read_text())["state"] == "failed"
     interrupts.raise_if_requested()
+
+
+def _run(run_stage, monkeypatch, folder) -> int:
+    monkeypatch.setattr(stages, "_run_stage", run_stage)
+    config = Path(__file__).parents[1] / "configs/smoke.py"
+    return main.main(["--config", str(config), "--workdir", str(folder), "--stages", "prepare"])
 
 
 def test_signal_is_held_back_inside_deferred() -> None:

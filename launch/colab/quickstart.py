@@ -145,7 +145,8 @@ import html
 from IPython.display import HTML, display
 
 page = html.escape(Path(WORKDIR, "report.html").read_text())
-display(HTML(f'<iframe srcdoc="{page}" width="100%" height="900" style="border:0"></iframe>'))
+frame = f'<iframe srcdoc="{page}" width="100%" height="900" style="border:0"></iframe>'
+display(HTML(f"<div>{frame}</div>"))
 
 # %% [markdown]
 # ## Your own log

@@ -16,6 +16,7 @@ import jax
 from ml_collections import ConfigDict
 from rich.console import Console
 
+from recjax import interrupts
 from recjax.context import Context
 from recjax.errors import Interrupted, UserError
 from recjax.logs import Progress
@@ -40,9 +41,15 @@ def run_stages(
         for stage in stages:
             _run_stage(stage, context)
         state = "done"
-    except BaseException as error:
-        state = "interrupted" if isinstance(error, Interrupted) else "failed"
+    except Interrupted:
+        state = "interrupted"
         raise
+    except Exception as error:
+        # A library that the signal met (the table engine, say) answers it with an error of its own.
+        if not interrupts.stop_requested():
+            raise
+        state = "interrupted"
+        raise Interrupted("stopped by a signal") from error
     finally:
         context.progress.finish(state)
     if "report" in stages or "evaluate" in stages:
