@@ -168,6 +168,7 @@ def _expansion() -> ConfigDict:
             "kernel_backward": 0.5,  # weight of counts in reverse order
             "kernel_damping": 0.5,  # exponent on popularity
             "smoothing": 0.1,  # pseudo-counts
+            "max_duration": 1,  # most events of a stay in a state; 1: no explicit durations
             "max_len": 50,
             "batch_size": 512,  # users per E-step batch
             "temperature": 1.0,

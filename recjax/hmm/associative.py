@@ -22,7 +22,7 @@ import jax.numpy as jnp
 
 from recjax.hmm.events import Layout
 from recjax.hmm.parameters import HmmParams
-from recjax.hmm.recursions import go_on_matrix, matmul, start_rows
+from recjax.hmm.state_chain import go_on_matrix, matmul, start_rows
 
 _NEVER = -1e30  # log of 0 that can be added and subtracted
 

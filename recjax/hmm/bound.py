@@ -25,9 +25,10 @@ from recjax.hmm.chains import draw_context, draw_states
 from recjax.hmm.conditional import check_conditional
 from recjax.hmm.events import Array, Events, or_one, take_rows
 from recjax.hmm.parameters import HmmParams
-from recjax.hmm.recursions import draw_index, go_on_matrix, matmul, start_rows
+from recjax.hmm.recursions import draw_index
 from recjax.hmm.resampling import draw_missing_items
 from recjax.hmm.sampling import tables_of
+from recjax.hmm.state_chain import go_on_matrix, matmul, start_rows
 from recjax.hmm.tables import SamplingTables
 from recjax.hmm.validation import validate_segments
 from recjax.hmm.words import RowWords

@@ -54,8 +54,8 @@ def describe_states(
     if segment_shares is None:
         segment_shares = np.ones(params.sizes.num_segments)
     start = segment_shares @ params.start / np.sum(segment_shares)
-    visits = _visit_shares(params, start)
-    stays = (1 - params.stop) * np.diag(params.transition)
+    stays, stops = _stays(params)
+    visits = _visit_shares(params, start, stays)
     cards = []
     for state in np.argsort(-visits, kind="stable").tolist():
         card = {
@@ -63,7 +63,7 @@ def describe_states(
             "visit_share": float(visits[state]),
             "start": float(start[state]),
             "start_by_segment": params.start[:, state].tolist(),
-            "stop": float(params.stop[state]),
+            "stop": float(stops[state]),
             "dwell": float(1 / max(1 - stays[state], 1e-6)),
             "kernel_weight": float(params.mix[state]),
             "actions": dict(zip(action_names, params.action[state].tolist(), strict=True)),
@@ -74,7 +74,7 @@ def describe_states(
             else _top(by_category[state], category_names, top),
             "next": _top(params.transition[state], None, top),
         }
-        card["name"] = _name(card, params, visits)
+        card["name"] = _name(card, params, visits, stays, stops)
         cards.append(card)
     return cards
 
@@ -96,11 +96,21 @@ def _by_category(
     return np.stack([np.bincount(item_category, row) for row in own])
 
 
-def _visit_shares(params: HmmParams, start: np.ndarray) -> np.ndarray:
+def _stays(params: HmmParams) -> tuple[np.ndarray, np.ndarray]:
+    """Probability [K] that an event is followed by one of the same stay, and by none at all."""
+    if params.duration is None:
+        return (1 - params.stop) * np.diag(params.transition), params.stop
+    dwell = params.duration @ np.arange(1, params.duration.shape[1] + 1)
+    return 1 - 1 / dwell, params.stop / dwell
+
+
+def _visit_shares(params: HmmParams, start: np.ndarray, stays: np.ndarray) -> np.ndarray:
     """Share of all events that each state makes: start (1 - moves)^-1, over its sum."""
     moves = (1 - params.stop)[:, None].astype(np.float64) * params.transition
     identity = np.eye(params.num_states) * (1 + 1e-9)  # a model that never stops stays solvable
     visits = np.maximum(np.linalg.solve((identity - moves).T, start), 0)
+    if params.duration is not None:
+        visits = visits / (1 - stays)  # these were stays, not events
     return visits / visits.sum()
 
 
@@ -109,15 +119,17 @@ def _top(values: np.ndarray, names: Sequence[str] | None, top: int) -> list[tupl
     return [(place if names is None else names[place], float(values[place])) for place in order]
 
 
-def _name(card: dict, params: HmmParams, visits: np.ndarray) -> str:
+def _name(
+    card: dict, params: HmmParams, visits: np.ndarray, stays: np.ndarray, stops: np.ndarray
+) -> str:
     """The rule: half as many more stops than usual, twice the decisions, long stays or the rest."""
-    if card["stop"] > 1.5 * float(visits @ params.stop) and card["stop"] > 0.25:
+    if card["stop"] > 1.5 * float(visits @ stops) and card["stop"] > 0.25:
         return "leaving"
     decisions = [i for i, name in enumerate(card["actions"]) if name in _DECIDING]
     share = params.action[:, decisions].sum(1)
     if decisions and share[card["state"]] > max(2 * float(visits @ share), 0.1):
         return "deciding"
-    usual = 1 / max(1e-6, 1 - float(visits @ ((1 - params.stop) * np.diag(params.transition))))
+    usual = 1 / max(1e-6, 1 - float(visits @ stays))
     if card["dwell"] > usual or card["kernel_weight"] > 1.2 * float(visits @ params.mix):
         return "comparing"
     return "browsing"

@@ -35,6 +35,44 @@ def draw_states(
     return states, alive.sum(0, dtype=jnp.int32)
 
 
+def draw_stays(
+    tables: SamplingTables,
+    words: RowWords,
+    first: tuple[jax.Array, jax.Array],
+    alive: jax.Array,
+    num_steps: int,
+) -> tuple[jax.Array, jax.Array]:
+    """Draws what `draw_states` does, for a model with explicit durations.
+
+    Apart from it, so that a chain without durations pays nothing. A stay that is entered at time t
+    has its duration from the word "start" of t + 1, which nothing else reads.
+
+    Args:
+        tables: with a table of durations.
+        words: random words.
+        first: first states int32 [B], and events left in their stays after the first, int32 [B].
+        alive: bool [B].
+        num_steps: T, static.
+    """
+    stop, durations = tables.params.num_states, tables.duration
+    assert durations is not None
+
+    def step(
+        carry: tuple[jax.Array, jax.Array, jax.Array], word: tuple[jax.Array, jax.Array]
+    ) -> tuple[tuple[jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]:
+        state, left, alive = carry
+        after = tables.move.draw(state, word[0])
+        over = left == 0
+        moved = jnp.where(over, jnp.minimum(after, stop - 1), state)
+        more = jnp.where(over, durations.draw(moved, word[1]), left - 1)
+        return (moved, more, alive & ~(over & (after == stop))), (state, alive)
+
+    times = jnp.arange(num_steps, dtype=jnp.int32)[:, None]
+    read = (words.word("move", times), words.word("start", times + 2))
+    _, (states, alive) = jax.lax.scan(step, (*first, alive), read)
+    return states, alive.sum(0, dtype=jnp.int32)
+
+
 def draw_context(
     tables: SamplingTables, words: RowWords, states: jax.Array
 ) -> tuple[jax.Array, jax.Array]:

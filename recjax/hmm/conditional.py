@@ -268,5 +268,5 @@ def check_conditional(params: HmmParams, num_candidates: int, num_sweeps: int = 
     for name, value in (("num_candidates", num_candidates), ("num_sweeps", num_sweeps)):
         if value < 1:
             raise ValueError(f"{name} = {value}: expected at least 1")
-    if getattr(params, "duration", None) is not None:
+    if params.duration is not None:
         raise ValueError("duration: conditional draws know no explicit durations, expected None")

@@ -22,8 +22,9 @@ import numpy as np
 from recjax.hmm.content import ContentItems
 from recjax.hmm.emissions import Observation, PlainItems, normalise, observe, weighted_log
 from recjax.hmm.events import Array, Layout, or_one, time_major
-from recjax.hmm.parameters import HmmParams, host_rng, tilted_rows
+from recjax.hmm.parameters import HmmParams, host_rng, tilted_rows, without_stays
 from recjax.hmm.recursions import backward, event_log_likelihood, forward
+from recjax.hmm.state_chain import Chain, matmul, start_rows
 
 _EMPTY_SHARE = 1e-3  # a state with less than this share of an even part is empty
 
@@ -37,7 +38,8 @@ class Counts:
         start: [S, K] users that begin in the state, by segment.
         transition: [K, K] moves.
         stop: [K] users that end in the state.
-        go_on: [K] events that another one follows.
+        go_on: [K] events that another one follows; with durations stays that another one follows.
+        duration: [K, D] stays by their number of events; [K, 0] without durations.
         action: [K, A].
         gap: [K, G], first events left out.
         kernel: [K] items chosen by the kernel.
@@ -51,6 +53,7 @@ class Counts:
     transition: jax.Array
     stop: jax.Array
     go_on: jax.Array
+    duration: jax.Array
     action: jax.Array
     gap: jax.Array
     kernel: jax.Array
@@ -87,12 +90,15 @@ def zero_counts(params: HmmParams) -> Counts:
 @jax.jit
 def _small_zeros(params: HmmParams) -> Counts:
     lags = jnp.zeros(0 if params.kernel is None else params.kernel.window)
-    by_state = jnp.zeros_like(params.stop)
+    by_state, durations = jnp.zeros_like(params.stop), _no_durations(params)
+    if params.duration is not None:
+        durations = jnp.zeros_like(params.duration)
     return Counts(
         start=jnp.zeros_like(params.start),
         transition=jnp.zeros_like(params.transition),
         stop=by_state,
         go_on=by_state,
+        duration=durations,
         action=jnp.zeros_like(params.action),
         gap=jnp.zeros_like(params.gap),
         kernel=by_state,
@@ -122,8 +128,12 @@ def add_counts(counts: Counts, params: HmmParams, layout: Layout) -> tuple[Count
     value = event_log_likelihood(params, layout, observation, alphas, norms).sum()
     own, by_kernel = _split_by_kernel(observation, posteriors)
     seen = _sums_by_class(params, layout, observation, posteriors)
+    moves, durations = _moves(params, layout, alphas, arrivals)
+    if params.duration is not None:
+        seen["go_on"] = moves.sum(-1)
     new = Counts(
-        transition=_moves(params, alphas, arrivals, layout.positions > 0),
+        transition=moves,
+        duration=durations,
         **by_kernel,
         items=params.items.count(counts.items, layout.items, own),
         **seen,
@@ -179,11 +189,28 @@ def _sums_by_class(
 
 
 def _moves(
-    params: HmmParams, alphas: jax.Array, arrivals: jax.Array, later: jax.Array
-) -> jax.Array:
-    """Expected moves [K, K]: one matrix product over all pairs of neighbouring events."""
-    pairs = _over_events(alphas[:-1], jnp.where(later[1:, :, None], arrivals[1:], 0.0))
-    return pairs * (1.0 - params.stop)[:, None] * params.transition
+    params: HmmParams, layout: Layout, alphas: jax.Array, arrivals: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Expected moves [K, K], one matrix product over all pairs of neighbours, and durations."""
+    chain = Chain.of(params)
+    later = (layout.positions > 0)[1:, :, None]
+    entered = jnp.where(later, chain.entered(arrivals[1:]), 0.0)
+    leaving = chain.leaving(alphas)[:-1]
+    moves = _over_events(leaving, entered)
+    moves = moves * (1.0 - params.stop)[:, None] * params.transition
+    if chain.duration is None:
+        return moves, _no_durations(params)
+    start = start_rows(params, layout.segments)
+    start = start[None] if start.ndim == 2 else start
+    moved = matmul(leaving, chain.go_on)
+    moved = jnp.concatenate([jnp.zeros_like(moved[:1]), moved])
+    begun = jnp.where((layout.positions == 0)[..., None], start, moved)
+    stays = jnp.einsum("tbk,tbkd->kd", begun, arrivals, precision=jax.lax.Precision.HIGHEST)
+    return moves, stays * chain.duration
+
+
+def _no_durations(params: HmmParams) -> jax.Array:
+    return jnp.zeros((params.num_states, 0))
 
 
 def _over_events(left: jax.Array, right: jax.Array) -> jax.Array:
@@ -205,14 +232,25 @@ def estimate(params: HmmParams, counts: Counts, prior: Prior) -> HmmParams:
         mix = _ratio(counts.kernel + smoothing, counts.kernel_chance + 2 * smoothing, mix)
     return HmmParams(
         start=normalise(counts.start + ways[None, :], params.start),
-        transition=normalise(counts.transition + ways[None, :], params.transition),
+        transition=normalise(counts.transition + _move_prior(params, prior), params.transition),
         stop=_ratio(counts.stop + smoothing, total, params.stop),
         action=normalise(counts.action + smoothing, params.action),
         gap=normalise(counts.gap + smoothing, params.gap),
         mix=mix,
         items=params.items.estimate(counts.items, prior.items),
         kernel=kernel,
+        duration=None
+        if params.duration is None
+        else normalise(counts.duration + smoothing, params.duration),
     )
+
+
+def _move_prior(params: HmmParams, prior: Prior) -> jax.Array:
+    """Pseudo-counts [K, K] of moves: none into a dead state, nor with durations into the same."""
+    ways = jnp.broadcast_to(prior.smoothing * prior.alive, params.transition.shape)
+    if params.duration is None:
+        return ways
+    return ways * (1.0 - jnp.eye(params.num_states))
 
 
 def _ratio(part: jax.Array, total: jax.Array, fallback: jax.Array) -> jax.Array:
@@ -225,8 +263,11 @@ def log_prior(params: HmmParams, prior: Prior) -> jax.Array:
     """Returns the log density [] of the prior up to a constant, the penalty EM climbs with."""
     value = params.items.log_prior(prior.items, prior.alive)
     by_state = prior.smoothing * prior.alive
-    value += weighted_log(by_state[:, None] * prior.alive[None, :], params.transition)
-    for table in (params.action, params.gap):
+    value += weighted_log(_move_prior(params, prior) * prior.alive[:, None], params.transition)
+    tables = [params.action, params.gap]
+    if params.duration is not None:
+        tables.append(params.duration)
+    for table in tables:
         value += weighted_log(by_state[:, None], table)
     value += weighted_log(by_state[None, :], params.start)
     vectors = [params.stop, 1.0 - params.stop]
@@ -262,7 +303,7 @@ def reseed(key: jax.Array, params: HmmParams, counts: Counts, prior: Prior) -> H
     Empty is a state in use that hardly any event reaches; dead ones stay dead. On the host; counts
     and prior are those that the params were estimated from.
     """
-    visits, alive = np.asarray(counts.stop) + np.asarray(counts.go_on), np.asarray(prior.alive) > 0
+    visits, alive = np.asarray(counts.action).sum(1), np.asarray(prior.alive) > 0
     empty = np.flatnonzero(alive & (visits < _EMPTY_SHARE * visits[alive].mean()))
     if not empty.size:
         return params
@@ -273,7 +314,8 @@ def reseed(key: jax.Array, params: HmmParams, counts: Counts, prior: Prior) -> H
         items = PlainItems(_tilted(rng, items.table.T, empty, fullest).T)
     else:
         items = dataclasses.replace(items, category=_tilted(rng, items.category, empty, fullest))
-    names = ("start", "transition", "stop", "action", "gap", "mix")
+    names = ["start", "transition", "stop", "action", "gap", "mix"]
+    names += [] if params.duration is None else ["duration"]
     tables: dict[str, Any] = {name: np.array(getattr(params, name)) for name in names}
     for name in names[1:]:
         tables[name][empty] = tables[name][fullest]
@@ -281,6 +323,8 @@ def reseed(key: jax.Array, params: HmmParams, counts: Counts, prior: Prior) -> H
         ways[:, fullest] /= 2  # the other half of what led to the fullest leads to the new ones
         ways[:, empty] += ways[:, fullest, None] / empty.size
         ways /= ways.sum(-1, keepdims=True)
+    if params.duration is not None:
+        tables["transition"] = without_stays(tables["transition"])
     return jax.tree.map(jnp.asarray, dataclasses.replace(params, items=items, **tables))
 
 

@@ -18,10 +18,9 @@ from recjax.hmm.parameters import HmmParams
 from recjax.hmm.recursions import (
     event_log_likelihood,
     forward_of,
-    go_on_matrix,
     sample_path,
-    start_rows,
 )
+from recjax.hmm.state_chain import Chain, start_rows
 from recjax.hmm.validation import validate_input
 from recjax.hmm.words import RowWords
 
@@ -37,10 +36,11 @@ def log_likelihood(
         leave_out: static; True for users that the kernel was counted from: each event's own counts
             are then taken out of the kernel.
         parallel: static; whether time is done in parallel (`associative`); None: where it is
-            faster, as `use_associative` says.
+            faster, as `use_associative` says; with explicit durations never.
 
     Raises:
-        ValueError: if a table is no distribution or an id is out of range.
+        ValueError: if a table is no distribution, an id is out of range, or durations are explicit
+            and `parallel` is True.
     """
     validate_input(params, events)
     parallel = _in_parallel(params, events, parallel)
@@ -81,7 +81,8 @@ def _filter(params: HmmParams, events: Events, *, parallel: bool) -> jax.Array:
     observation = observe(params, layout, leave_out=False)
     way = associative if parallel else recursions
     alphas, _ = way.forward(params, layout, observation.likelihood)
-    return _rows_first(jnp.where(layout.positions[..., None] >= 0, alphas, 0.0))
+    by_state = Chain.of(params).states(alphas)
+    return _rows_first(jnp.where(layout.positions[..., None] >= 0, by_state, 0.0))
 
 
 def smoother(params: HmmParams, events: Events, *, parallel: bool | None = None) -> jax.Array:
@@ -110,6 +111,10 @@ def _smoother(params: HmmParams, events: Events, *, parallel: bool) -> jax.Array
 
 
 def _in_parallel(params: HmmParams, events: Events, wanted: bool | None) -> bool:
+    if params.duration is not None:  # a matrix over cells [K D, K D] would never be the faster way
+        if wanted:
+            raise ValueError("parallel = True: expected False or None with explicit durations")
+        return False
     if wanted is not None:
         return wanted
     num_rows, num_steps = events.items.shape
@@ -135,28 +140,42 @@ def _viterbi(params: HmmParams, events: Events) -> tuple[jax.Array, jax.Array]:
     layout = time_major(lay_out(events))
     observation = observe(params, layout, leave_out=False)
     here = jnp.log(observation.likelihood) + observation.log_scale[..., None]
-    go_on = jnp.log(go_on_matrix(params))[None]
-    here += jnp.where(layout.lasts[..., None], jnp.log(params.stop)[None, None, :], 0.0)
-    real = layout.positions >= 0
+    chain, real = Chain.of(params), layout.positions >= 0
+    num_rows, num_left = here.shape[1], 1 if chain.duration is None else chain.shape[1]
+    # Logs over cells [K, D] throughout; without durations D is 1 and its only place weighs nothing.
+    duration = jnp.zeros((1, 1, 1)) if chain.duration is None else jnp.log(chain.duration)[None]
+    go_on, stop = jnp.log(chain.go_on)[None], jnp.log(params.stop)[None]
+    no_end = jnp.where(jnp.arange(num_left) == 0, 0.0, -jnp.inf)[None, None, :]
+    place = jnp.arange(params.num_states * num_left, dtype=jnp.int32).reshape(1, -1, num_left)
 
-    def step(best: jax.Array, event: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        keep, value = event
-        routes = best[:, :, None] + go_on
-        arrived = jnp.where(keep[:, None], routes.max(1) + value, best)
-        return arrived, routes.argmax(1).astype(jnp.int32)
+    def arrive(best: jax.Array, last: jax.Array, value: jax.Array) -> jax.Array:
+        value += jnp.where(last[:, None], stop, 0.0)
+        return best + value[..., None] + jnp.where(last[:, None, None], no_end, 0.0)
 
-    first = jnp.log(start_rows(params, events.segments)) + here[0]
-    best, origins = jax.lax.scan(step, first, (real[1:], here[1:]))
+    def step(best: jax.Array, event: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
+        keep, last, value = event
+        routes = best[:, :, None, 0] + go_on
+        origin = routes.argmax(1).astype(jnp.int32)[..., None] * num_left
+        moved = routes.max(1)[..., None] + duration
+        stayed = jnp.pad(best, ((0, 0), (0, 0), (0, 1)), constant_values=-jnp.inf)[..., 1:]
+        arrived = arrive(jnp.maximum(moved, stayed), last, value)
+        origin = jnp.where(stayed > moved, place + 1, origin).reshape(num_rows, -1)
+        return jnp.where(keep[:, None, None], arrived, best), origin
 
-    def trace(state: jax.Array, event: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+    start = jnp.log(start_rows(params, events.segments))[..., None] + duration
+    first = arrive(start, layout.lasts[0], here[0])
+    best, origins = jax.lax.scan(step, first, (real[1:], layout.lasts[1:], here[1:]))
+    best = best.reshape(num_rows, -1)
+
+    def trace(cell: jax.Array, event: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         keep, origin = event
-        came_from = jnp.take_along_axis(origin, state[:, None], axis=1)[:, 0]
-        return jnp.where(keep, came_from, state), state
+        came_from = jnp.take_along_axis(origin, cell[:, None], axis=1)[:, 0]
+        return jnp.where(keep, came_from, cell), cell
 
     head, tail = jax.lax.scan(
         trace, best.argmax(-1).astype(jnp.int32), (real[1:], origins), reverse=True
     )
-    states = jnp.where(real, jnp.concatenate([head[None], tail]), -1)
+    states = jnp.where(real, jnp.concatenate([head[None], tail]) // num_left, -1)
     return states.T, jnp.where(real[0], best.max(-1), 0.0)
 
 

@@ -17,7 +17,12 @@ from recjax.hmm.events import Events, Layout
 from recjax.hmm.kernel import Kernel
 from recjax.hmm.parameters import HmmParams, HmmSettings, HmmSizes, initial_params
 from recjax.hmm.passes import Batches, count_items, expected_counts, log_likelihood_per_event
-from recjax.hmm.validation import validate_item_category, validate_item_features, validate_params
+from recjax.hmm.validation import (
+    validate_item_category,
+    validate_item_features,
+    validate_params,
+    validate_stays,
+)
 
 History = list[dict[str, float]]
 
@@ -143,6 +148,7 @@ def fit_counts(
                 f"states lie in {states.min()}..{states.max()}: expected below "
                 f"{settings.num_states}, or -1"
             )
+        validate_stays(states, np.asarray(events.lengths), settings.max_duration)
         return states
 
     for _ in range(1 if kernel is None else settings.num_iterations):

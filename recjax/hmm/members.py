@@ -27,6 +27,7 @@ _STATE_AXES = {
     "action": (0,),
     "gap": (0,),
     "mix": (0,),
+    "duration": (0,),
     "items.table": (1,),
     "items.category": (0,),
     "items.weights": (1,),

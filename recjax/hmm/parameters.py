@@ -32,6 +32,8 @@ class HmmSettings:
         kernel_damping: exponent on popularity by which counts are divided.
         smoothing: pseudo-count per cell; of plain item tables smoothing x V per state in all,
             spread by popularity.
+        max_duration: D, most events of one stay in a state; 1: no explicit durations, a state
+            is left or kept by its transition row.
     """
 
     num_states: int
@@ -42,11 +44,20 @@ class HmmSettings:
     kernel_backward: float
     kernel_damping: float
     smoothing: float
+    max_duration: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("num_states", "num_iterations", "kernel_window", "kernel_neighbours"):
+        for name in (
+            "num_states",
+            "num_iterations",
+            "kernel_window",
+            "kernel_neighbours",
+            "max_duration",
+        ):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} = {getattr(self, name)}: expected at least 1")
+        if self.max_duration > 1 and self.num_states == 1:
+            raise ValueError(f"max_duration = {self.max_duration} with one state: expected 1")
         for name in ("tolerance", "kernel_backward", "kernel_damping", "smoothing"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value >= 0):
@@ -75,18 +86,22 @@ class HmmParams:
 
     A user of segment s starts in z ~ start[s]; in each state he makes one event (action, gap bin,
     item, independent given the state), then ends with probability stop[z], else moves on to
-    z' ~ transition[z].
+    z' ~ transition[z]. With explicit durations he makes d ~ duration[z] events when he enters a
+    state, and stops or moves on (to another state) after the last of them.
 
     Attributes:
         start: [S, K], rows sum to 1; one row for each segment of users (S = 1: no segments).
         transition: [K, K], rows sum to 1; the next state given that another event follows.
-        stop: [K], probability that an event in this state is the user's last.
+        stop: [K], probability that an event in this state is the user's last; with durations, that
+            the stay is.
         action: [K, A], rows sum to 1.
         gap: [K, G], rows sum to 1; not emitted by a user's first event.
         mix: [K], probability that the kernel and not the state's own distribution chooses the item,
             where a previous item has a kernel row; 0 without kernel.
         items: own item distribution of every state.
         kernel: distribution of the item given previous items, or None.
+        duration: [K, D], rows sum to 1: p(1 event), ..., p(D events) of a stay in the state; the
+            diagonal of transition is then 0. None: no explicit durations.
     """
 
     start: Array
@@ -97,6 +112,7 @@ class HmmParams:
     mix: Array
     items: ItemEmission
     kernel: Kernel | None = None
+    duration: Array | None = None
 
     @property
     def num_states(self) -> int:
@@ -128,7 +144,7 @@ def initial_params(
     Args:
         key: PRNG key.
         sizes: V, A, G and S.
-        settings: reads num_states.
+        settings: reads num_states and max_duration.
         popularity: events per item [V]; None: all equal.
         item_category: int [V]; given, items are emitted by way of their category.
         item_features: float [V, F]; given, items are emitted by what is known of them (not
@@ -140,7 +156,7 @@ def initial_params(
         popularity = np.zeros(sizes.num_items)
     share = (popularity + 1.0) / (popularity.sum() + popularity.size)
     noise = tilted_rows(rng, np.ones((num_states, num_states)), 0.5)
-    return HmmParams(
+    params = HmmParams(
         start=tilted_rows(rng, np.ones((sizes.num_segments, num_states)), 0.5),
         transition=(0.5 * np.eye(num_states) + 0.5 * noise).astype(np.float32),
         stop=np.full(num_states, 0.1, np.float32),
@@ -152,6 +168,17 @@ def initial_params(
         else _initial_content(rng, popularity, num_states, item_features),
         kernel=kernel,
     )
+    if settings.max_duration == 1:
+        return params
+    duration = tilted_rows(rng, np.ones((num_states, settings.max_duration)), 0.5)
+    return dataclasses.replace(params, transition=without_stays(noise), duration=duration)
+
+
+def without_stays(transition: np.ndarray) -> np.ndarray:
+    """Returns transitions [K, K] with a diagonal of 0 and rows that sum to 1, for durations."""
+    num_states = len(transition)
+    odds = np.where(np.eye(num_states, dtype=bool), 0.0, transition + 1e-6)
+    return (odds / odds.sum(-1, keepdims=True)).astype(np.float32)
 
 
 def _initial_items(
@@ -193,6 +220,8 @@ def to_arrays(params: HmmParams) -> dict[str, np.ndarray]:
         name: np.asarray(getattr(params, name))
         for name in ("start", "transition", "stop", "action", "gap", "mix")
     }
+    if params.duration is not None:
+        arrays["duration"] = np.asarray(params.duration)
     for part in ("items", "kernel"):
         value = getattr(params, part)
         if value is not None:

@@ -14,7 +14,8 @@ import jax.numpy as jnp
 from recjax.hmm.emissions import observe
 from recjax.hmm.events import Events, lay_out, or_one, take_rows, time_major
 from recjax.hmm.parameters import HmmParams
-from recjax.hmm.recursions import forward, forward_of, go_on_matrix, matmul, start_rows
+from recjax.hmm.recursions import forward, forward_of
+from recjax.hmm.state_chain import Chain, matmul, start_rows
 from recjax.hmm.validation import validate_input
 
 
@@ -41,9 +42,10 @@ def _item_log_likelihood(params: HmmParams, events: Events, *, leave_out: bool) 
     layout = time_major(lay_out(events))
     observation = observe(params, layout, leave_out=leave_out)
     alphas, _ = forward(params, layout, observation.likelihood)
-    moved = matmul(alphas[:-1], go_on_matrix(params))
+    chain = Chain.of(params)
+    moved = chain.states(chain.advance(alphas[:-1]))
     moved /= or_one(moved.sum(-1, keepdims=True))
-    start = jnp.broadcast_to(start_rows(params, events.segments)[None], alphas[:1].shape)
+    start = jnp.broadcast_to(start_rows(params, events.segments)[None], (1, *moved.shape[1:]))
     expected = jnp.concatenate([start, moved])
     item = (expected * observation.item).sum(-1)
     return jnp.where(layout.positions >= 0, jnp.log(item), 0.0).sum(0)
@@ -58,11 +60,16 @@ def next_state_distribution(
     are taken out of the kernel, which must not seem to have foreseen them. Traceable; checks
     nothing.
     """
+    return Chain.of(params).states(next_cells(params, events, leave_out=leave_out))
+
+
+def next_cells(params: HmmParams, events: Events, *, leave_out: bool = False) -> jax.Array:
+    """Returns `next_state_distribution` by cells of `Chain`, with durations [B, K, D]."""
     layout, _, alphas, _ = forward_of(params, events, leave_out=leave_out)
-    final = (alphas * layout.lasts[..., None]).sum(0)
-    moved = matmul(final, go_on_matrix(params))
-    total = moved.sum(-1, keepdims=True)
-    return jnp.where(total > 0, moved / or_one(total), start_rows(params, events.segments))
+    chain = Chain.of(params)
+    moved = chain.advance((alphas * chain.each(layout.lasts)).sum(0))
+    total = chain.each(chain.total(moved))
+    return jnp.where(total > 0, moved / or_one(total), chain.begin(events.segments))
 
 
 def next_item_distribution(

@@ -12,11 +12,7 @@ import jax.numpy as jnp
 from recjax.hmm.emissions import Observation, observe
 from recjax.hmm.events import Events, Layout, lay_out, or_one, take_rows, time_major
 from recjax.hmm.parameters import HmmParams
-
-
-def matmul(left: jax.Array, right: jax.Array) -> jax.Array:
-    """Product [..., M, N] in full float32; accelerators would round the factors."""
-    return jnp.matmul(left, right, precision=jax.lax.Precision.HIGHEST)
+from recjax.hmm.state_chain import Chain
 
 
 def forward(
@@ -30,29 +26,29 @@ def forward(
         likelihood: float32 [T, B, K] of `observe`.
 
     Returns:
-        alphas float32 [T, B, K], p(state | events so far), and norms float32 [T, B], the
-        probability of each event given those before it, over the scale of `observe`; both are
-        meaningless on padding. An impossible event has norm 0 and alphas 0.
+        alphas float32 [T, B, K], p(state | events so far), with durations [T, B, K, D] (cells of
+        `Chain`), and norms float32 [T, B], the probability of each event given those before it,
+        over the scale of `observe`; both are meaningless on padding. An impossible event has norm
+        0 and alphas 0.
 
     Reference:
         Rabiner (1989), "A Tutorial on Hidden Markov Models", Sec. V.A; the stop is one more exit.
     """
-    go_on = go_on_matrix(params)
+    chain = Chain.of(params)
 
     def step(
         alpha: jax.Array, event: tuple[jax.Array, jax.Array | None, jax.Array]
     ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
         first, segments, here = event
-        moved = matmul(alpha, go_on)
-        joint = jnp.where(first[:, None], start_rows(params, segments), moved) * here
-        norm = joint.sum(-1)
-        alpha = joint / jnp.where(norm > 0, norm, 1.0)[:, None]
+        before = jnp.where(chain.each(first), chain.begin(segments), chain.advance(alpha))
+        joint = before * chain.spread(here)
+        norm = chain.total(joint)
+        alpha = joint / chain.each(or_one(norm))
         return alpha, (alpha, norm)
 
+    nothing = jnp.zeros((likelihood.shape[1], *chain.shape))
     _, (alphas, norms) = jax.lax.scan(
-        step,
-        jnp.zeros_like(likelihood[0]),
-        (layout.positions == 0, layout.segments, likelihood),
+        step, nothing, (layout.positions == 0, layout.segments, likelihood)
     )
     return alphas, norms
 
@@ -70,20 +66,21 @@ def backward(
         posteriors float32 [T, B, K], p(state | all events of the user), and arrivals float32
         [T, B, K], such that p(state i at t - 1, state j at t | all) is
         alphas[t - 1, i] (1 - stop[i]) transition[i, j] arrivals[t, j]; both are 0 on padding.
+        With durations arrivals are [T, B, K, D], by cells of `Chain`.
     """
-    go_back = go_on_matrix(params).T
-    ends = (alphas * params.stop[None, None, :]).sum(-1)
+    chain = Chain.of(params)
+    ends, end_cells = chain.end(alphas), chain.end_cells()[None]
     real = layout.positions >= 0
 
     def step(
         arrival: jax.Array, event: tuple[jax.Array, ...]
     ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
         last, keep, here, alpha, norm, end = event
-        stopped = params.stop[None, :] * _inverse(end)[:, None]
-        beta = jnp.where(last[:, None], stopped, matmul(arrival, go_back))
-        beta = jnp.where(keep[:, None], beta, 0.0)
-        arrival = beta * here * _inverse(norm)[:, None]
-        return arrival, (alpha * beta, arrival)
+        stopped = end_cells * chain.each(_inverse(end))
+        beta = jnp.where(chain.each(last), stopped, chain.retreat(arrival))
+        beta = jnp.where(chain.each(keep), beta, 0.0)
+        arrival = beta * chain.spread(here) * chain.each(_inverse(norm))
+        return arrival, (chain.states(alpha * beta), arrival)
 
     _, outputs = jax.lax.scan(
         step,
@@ -102,25 +99,41 @@ def sample_path(
     Args:
         params: the model.
         layout: time-major [T, B].
-        alphas: float32 [T, B, K] of `forward`.
+        alphas: float32 [T, B, K] of `forward`, with durations [T, B, K, D].
         uniforms: float32 [T, B] in [0, 1).
 
     Reference:
         Chib (1996), "Calculating posterior distributions and modal estimates in Markov mixture
         models", Sec. 2 (forward filter, backward sample).
     """
-    towards = go_on_matrix(params).T
+    chain = Chain.of(params)
+    towards, rows = chain.go_on.T, jnp.arange(alphas.shape[1])
+    num_states = params.num_states
 
     def step(
-        later: jax.Array, event: tuple[jax.Array, jax.Array, jax.Array]
-    ) -> tuple[jax.Array, jax.Array]:
+        later: tuple[jax.Array, jax.Array], event: tuple[jax.Array, jax.Array, jax.Array]
+    ) -> tuple[tuple[jax.Array, jax.Array], jax.Array]:
+        state, left = later
         last, alpha, uniform = event
-        factor = jnp.where(last[:, None], params.stop[None, :], take_rows(towards, later))
-        state = draw_index(alpha * factor, uniform)
-        return state, state
+        factor = jnp.where(last[:, None], params.stop[None, :], take_rows(towards, state))
+        odds = chain.leaving(alpha) * factor
+        if chain.duration is None:
+            state = draw_index(odds, uniform)
+            return (state, left), state
+        # Either a stay ended here and the later one was entered, or the later one went on here.
+        odds *= jnp.where(last, 1.0, chain.duration[state, left])[:, None]
+        more = jnp.pad(alpha, ((0, 0), (0, 0), (0, 1)))[rows, state, left + 1]
+        odds = jnp.concatenate([odds, jnp.where(last, 0.0, more)[:, None]], axis=1)
+        choice = draw_index(odds, uniform)
+        stays = choice == num_states
+        state, left = (
+            jnp.where(stays, state, choice),
+            jnp.where(stays, jnp.minimum(left + 1, chain.shape[1] - 1), 0),
+        )
+        return (state, left), state
 
     start = jnp.zeros(alphas.shape[1], jnp.int32)
-    _, states = jax.lax.scan(step, start, (layout.lasts, alphas, uniforms), reverse=True)
+    _, states = jax.lax.scan(step, (start, start), (layout.lasts, alphas, uniforms), reverse=True)
     return states
 
 
@@ -133,8 +146,9 @@ def event_log_likelihood(
 ) -> jax.Array:
     """Returns log p(event | events before) float32 [T, B], with the stop at the last event."""
     real = layout.positions >= 0
-    value = jnp.log(norms) + observation.log_scale
-    end = (alphas * params.stop[None, None, :]).sum(-1)
+    # Norms of padding may be 0, whose log would make gradients NaN.
+    value = jnp.log(jnp.where(real, norms, 1.0)) + observation.log_scale
+    end = Chain.of(params).end(alphas)
     value += jnp.where(layout.lasts, jnp.log(jnp.where(layout.lasts, end, 1.0)), 0.0)
     return jnp.where(real, value, 0.0)
 
@@ -154,17 +168,6 @@ def draw_index(weights: jax.Array, uniform: jax.Array) -> jax.Array:
     sums = jnp.cumsum(weights, axis=-1)
     index = (sums <= uniform[:, None] * sums[:, -1:]).sum(-1)
     return jnp.minimum(index, weights.shape[-1] - 1).astype(jnp.int32)
-
-
-def start_rows(params: HmmParams, segments: jax.Array | None) -> jax.Array:
-    """Returns p(first state) [B, K] of users of segments [B]; without segments [1, K], of all."""
-    start = jnp.asarray(params.start)
-    return start[:1] if segments is None else take_rows(start, segments)
-
-
-def go_on_matrix(params: HmmParams) -> jax.Array:
-    """Probability [K, K] of going on from state i and then being in state j."""
-    return (1.0 - params.stop)[:, None] * params.transition
 
 
 def _inverse(value: jax.Array) -> jax.Array:

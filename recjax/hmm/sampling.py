@@ -15,11 +15,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from recjax.hmm.chains import draw_context, draw_states
+from recjax.hmm.chains import draw_context, draw_states, draw_stays
 from recjax.hmm.events import Array, Events
 from recjax.hmm.item_draws import draw_items
 from recjax.hmm.parameters import HmmParams
-from recjax.hmm.prediction import next_state_distribution, previous_items
+from recjax.hmm.prediction import next_cells, previous_items
 from recjax.hmm.recursions import draw_index
 from recjax.hmm.tables import SamplingTables, make_tables
 from recjax.hmm.validation import validate_events, validate_segments
@@ -143,7 +143,12 @@ def draw_users(
     words = RowWords.of(key, rows)
     start_row = jnp.zeros_like(rows) if segments is None else segments
     first = tables.start.draw(start_row, words.word("start", 0))
-    states, lengths = draw_states(tables, words, first, jnp.ones_like(rows, bool), max_len)
+    alive = jnp.ones_like(rows, bool)
+    if tables.duration is None:
+        states, lengths = draw_states(tables, words, first, alive, max_len)
+    else:
+        left = tables.duration.draw(first, words.word("start", 1))
+        states, lengths = draw_stays(tables, words, (first, left), alive, max_len)
     none = jnp.zeros((rows.shape[0], 0), jnp.int32)
     items, lengths = draw_items(tables, words, states, lengths, none, None, no_repeats)
     actions, gaps = draw_context(tables, words, states)
@@ -165,9 +170,15 @@ def draw_continuations(
 ) -> Events:
     """Continues `events` [B, T]; as `sample_continuations`, unchecked and traceable."""
     words = RowWords.of(key, rows)
-    posterior = next_state_distribution(tables.params, events)
-    first = draw_index(posterior, words.uniform("start", 0))
-    states, lengths = draw_states(tables, words, first, events.lengths > 0, max_new)
+    cells, alive = next_cells(tables.params, events), events.lengths > 0
+    if tables.duration is None:
+        first = draw_index(cells, words.uniform("start", 0))
+        states, lengths = draw_states(tables, words, first, alive, max_new)
+    else:
+        first = draw_index(cells.sum(-1), words.uniform("start", 0))
+        of_first = jnp.take_along_axis(cells, first[:, None, None], axis=1)[:, 0]
+        left = draw_index(of_first, words.uniform("start", 1))
+        states, lengths = draw_stays(tables, words, (first, left), alive, max_new)
     window = None
     if tables.kernel is not None:
         window, _ = previous_items(tables.params, events)

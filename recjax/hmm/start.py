@@ -22,7 +22,7 @@ import numpy as np
 from recjax.hmm.events import Events
 from recjax.hmm.kernel import Kernel
 from recjax.hmm.learning import fit_counts
-from recjax.hmm.parameters import HmmParams, HmmSettings, HmmSizes, host_rng
+from recjax.hmm.parameters import HmmParams, HmmSettings, HmmSizes, host_rng, without_stays
 from recjax.hmm.passes import Batches
 from recjax.hmm.validation import validate_events
 
@@ -81,7 +81,9 @@ def kmeans_params(
     params = fit_counts(
         batches,
         sizes,
-        dataclasses.replace(settings, smoothing=max(settings.smoothing, background)),
+        dataclasses.replace(
+            settings, smoothing=max(settings.smoothing, background), max_duration=1
+        ),
         states_of=lambda events: np.broadcast_to(
             _nearest(histograms.of(events), centres)[:, None], np.shape(events.items)
         ),
@@ -92,7 +94,12 @@ def kmeans_params(
     transition = stay * np.eye(num_states) + (1 - stay) * anywhere[None, :]
     mix = np.full(num_states, 0.0 if kernel is None else 0.5, np.float32)
     transition = transition.astype(np.float32)
-    return dataclasses.replace(params, transition=transition, mix=mix, kernel=kernel)
+    params = dataclasses.replace(params, transition=transition, mix=mix, kernel=kernel)
+    if settings.max_duration == 1:
+        return params
+    duration = np.power(max(stay, 1e-3), np.arange(settings.max_duration))
+    duration = np.tile(duration / duration.sum(), (num_states, 1)).astype(np.float32)
+    return dataclasses.replace(params, transition=without_stays(transition), duration=duration)
 
 
 class _Histograms:

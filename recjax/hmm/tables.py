@@ -102,6 +102,7 @@ class SamplingTables:
         params: the model itself (continuations filter with it).
         start: S distributions over K states, one for each segment of users.
         move: K distributions over K + 1 outcomes; outcome K is the stop.
+        duration: K distributions over D places, the number of events of a stay less 1; or None.
         action: K distributions over A actions.
         gap: K distributions over G bins; bin 0 belongs to first events and is not drawn if G > 1.
         items: K distributions over V items, or over C categories.
@@ -113,6 +114,7 @@ class SamplingTables:
     params: HmmParams
     start: AliasTables
     move: AliasTables
+    duration: AliasTables | None
     action: AliasTables
     gap: AliasTables
     items: AliasTables
@@ -164,6 +166,7 @@ def make_tables(
         params=params,
         start=alias_tables(params.start),
         move=alias_tables(np.concatenate([(1 - stop) * params.transition, stop], axis=1)),
+        duration=None if params.duration is None else alias_tables(params.duration),
         action=alias_tables(params.action),
         gap=alias_tables(gap),
         items=items,

@@ -43,6 +43,8 @@ def validate_params(params: HmmParams) -> None:
         if name != "start":
             _check_shape(name, table, (num_states, table.shape[-1]))
         _check_rows(name, table)
+    if params.duration is not None:
+        _validate_durations(params)
     _validate_items(params)
     if params.kernel is not None:
         _validate_kernel(params)
@@ -136,6 +138,42 @@ def validate_item_features(
         raise ValueError(f"item_features has shape {item_features.shape}: expected [V, F]")
     _check_shape("item_features", item_features, (num_items, item_features.shape[1]))
     _check_finite("item_features", item_features)
+
+
+def _validate_durations(params: HmmParams) -> None:
+    table = np.asarray(params.duration)
+    _check_shape("duration", table, (params.num_states, table.shape[-1]))
+    _check_rows("duration", table)
+    diagonal = np.diag(np.asarray(params.transition))
+    if diagonal.any():
+        state = int(np.flatnonzero(diagonal)[0])
+        raise ValueError(
+            f"transition[{state}, {state}] = {diagonal[state]}: expected 0 with durations"
+        )
+
+
+def validate_stays(states: np.ndarray, lengths: np.ndarray, max_duration: int) -> None:
+    """Checks that no observed stay is longer than durations allow (1: anything goes).
+
+    Args:
+        states: int [B, T], -1 where not known.
+        lengths: int [B].
+        max_duration: D.
+
+    Raises:
+        ValueError: naming the row and the state.
+    """
+    if max_duration == 1 or states.shape[1] <= max_duration:
+        return
+    real = np.arange(states.shape[1])[None, :] < lengths[:, None]
+    same = (states[:, 1:] == states[:, :-1]) & (states[:, 1:] >= 0) & real[:, 1:]
+    too_long = np.lib.stride_tricks.sliding_window_view(same, max_duration, axis=1).all(-1)
+    if too_long.any():
+        row, column = np.argwhere(too_long)[0]
+        raise ValueError(
+            f"states[{row}]: more than max_duration = {max_duration} events in a row in state "
+            f"{states[row, column]}"
+        )
 
 
 def _validate_items(params: HmmParams) -> None:

@@ -109,6 +109,7 @@ def generator_config():
         kernel_backward=0.5,
         kernel_damping=0.5,
         smoothing=0.1,
+        max_duration=1,
         max_len=16,
         batch_size=64,
         temperature=1.0,

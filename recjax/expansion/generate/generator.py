@@ -29,7 +29,7 @@ class GeneratorConfig:
 
     Attributes:
         num_states, num_iterations, tolerance, kernel_window, kernel_neighbours, kernel_backward,
-            kernel_damping, smoothing: see `recjax.hmm.HmmSettings`.
+            kernel_damping, smoothing, max_duration: see `recjax.hmm.HmmSettings`.
         max_len: events per user, in the fit and at most in a draw.
         batch_size: users per batch, in the fit and in draws.
         temperature: 1 draws from the model, less plays safe.
@@ -44,6 +44,7 @@ class GeneratorConfig:
     kernel_backward: float
     kernel_damping: float
     smoothing: float
+    max_duration: int
     max_len: int
     batch_size: int
     temperature: float
