@@ -12,7 +12,6 @@ Reference:
 from __future__ import annotations
 
 import dataclasses
-import functools
 from typing import Any
 
 import jax
@@ -20,11 +19,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from recjax.hmm.content import ContentItems
-from recjax.hmm.emissions import Observation, PlainItems, normalise, observe, weighted_log
-from recjax.hmm.events import Array, Layout, or_one, time_major
+from recjax.hmm.emissions import PlainItems, normalise, weighted_log
+from recjax.hmm.events import Array, or_one
 from recjax.hmm.parameters import HmmParams, host_rng, tilted_rows, without_stays
-from recjax.hmm.recursions import backward, event_log_likelihood, forward
-from recjax.hmm.state_chain import Chain, matmul, start_rows
 
 _EMPTY_SHARE = 1e-3  # a state with less than this share of an even part is empty
 
@@ -109,116 +106,8 @@ def _small_zeros(params: HmmParams) -> Counts:
     )
 
 
-@functools.partial(jax.jit, donate_argnums=0)
-def add_counts(counts: Counts, params: HmmParams, layout: Layout) -> tuple[Counts, jax.Array]:
-    """Adds the expected counts of a batch (the E-step).
-
-    Args:
-        counts: sums so far; given away, so that large tables are not copied.
-        params: the model.
-        layout: [B, T]; where states are given they count as observed.
-
-    Returns:
-        The new sums, and the log-likelihood of the batch, float32 [].
-    """
-    layout = time_major(jax.tree.map(jnp.asarray, layout))
-    observation = observe(params, layout, leave_out=True)
-    alphas, norms = forward(params, layout, observation.likelihood)
-    posteriors, arrivals = backward(params, layout, observation.likelihood, alphas, norms)
-    value = event_log_likelihood(params, layout, observation, alphas, norms).sum()
-    own, by_kernel = _split_by_kernel(observation, posteriors)
-    seen = _sums_by_class(params, layout, observation, posteriors)
-    moves, durations = _moves(params, layout, alphas, arrivals)
-    if params.duration is not None:
-        seen["go_on"] = moves.sum(-1)
-    new = Counts(
-        transition=moves,
-        duration=durations,
-        **by_kernel,
-        items=params.items.count(counts.items, layout.items, own),
-        **seen,
-    )
-    small = dataclasses.replace(counts, items={})
-    summed = jax.tree.map(jnp.add, small, dataclasses.replace(new, items={}))
-    return dataclasses.replace(summed, items=new.items), value
-
-
-def _split_by_kernel(
-    observation: Observation, posteriors: jax.Array
-) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """The part [T, B, K] of events that the own distributions explain, and counts of the rest."""
-    if observation.kernel_share is None or observation.kernel is None:
-        nothing = jnp.zeros(0)
-        none = jnp.zeros(posteriors.shape[-1])
-        return posteriors, {"kernel": none, "lags": nothing, "lag_chance": nothing}
-    own = posteriors * (1.0 - observation.kernel_share)
-    rest = posteriors - own
-    event = rest.sum(-1)[None]
-    return own, {
-        "kernel": rest.sum((0, 1)),
-        "lags": (event * observation.kernel.chosen).sum((1, 2)),
-        "lag_chance": (event * observation.kernel.chance).sum((1, 2)),
-    }
-
-
-def _sums_by_class(
-    params: HmmParams, layout: Layout, observation: Observation, posteriors: jax.Array
-) -> dict[str, jax.Array]:
-    """Posteriors summed over the events of every kind; one matrix product for all of them."""
-    num_segments, num_actions = params.start.shape[0], params.action.shape[1]
-    later, last = layout.positions > 0, layout.lasts
-    has_kernel = last if observation.kernel is None else observation.kernel.available
-    others = (layout.positions >= 0) & ~last
-    masks = jnp.stack([last, others, has_kernel], axis=-1).astype(jnp.float32)
-    segments = jnp.zeros_like(layout.items) if layout.segments is None else layout.segments
-    starts = jax.nn.one_hot(jnp.where(layout.positions == 0, segments, -1), num_segments)
-    actions = jax.nn.one_hot(layout.actions, num_actions)
-    gaps = jax.nn.one_hot(jnp.where(later, layout.gaps, -1), params.gap.shape[1])
-    kinds = jnp.concatenate([masks, starts, actions, gaps], axis=-1)
-    sums = _over_events(posteriors, kinds)
-    none = jnp.zeros_like(params.mix)
-    start, action = 3 + num_segments, 3 + num_segments + num_actions
-    return {
-        "stop": sums[:, 0],
-        "go_on": sums[:, 1],
-        "kernel_chance": none if observation.kernel is None else sums[:, 2],
-        "start": sums[:, 3:start].T,
-        "action": sums[:, start:action],
-        "gap": sums[:, action:],
-    }
-
-
-def _moves(
-    params: HmmParams, layout: Layout, alphas: jax.Array, arrivals: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    """Expected moves [K, K], one matrix product over all pairs of neighbours, and durations."""
-    chain = Chain.of(params)
-    later = (layout.positions > 0)[1:, :, None]
-    entered = jnp.where(later, chain.entered(arrivals[1:]), 0.0)
-    leaving = chain.leaving(alphas)[:-1]
-    moves = _over_events(leaving, entered)
-    moves = moves * (1.0 - params.stop)[:, None] * params.transition
-    if chain.duration is None:
-        return moves, _no_durations(params)
-    start = start_rows(params, layout.segments)
-    start = start[None] if start.ndim == 2 else start
-    moved = matmul(leaving, chain.go_on)
-    moved = jnp.concatenate([jnp.zeros_like(moved[:1]), moved])
-    begun = jnp.where((layout.positions == 0)[..., None], start, moved)
-    stays = jnp.einsum("tbk,tbkd->kd", begun, arrivals, precision=jax.lax.Precision.HIGHEST)
-    return moves, stays * chain.duration
-
-
 def _no_durations(params: HmmParams) -> jax.Array:
     return jnp.zeros((params.num_states, 0))
-
-
-def _over_events(left: jax.Array, right: jax.Array) -> jax.Array:
-    """Products [M, N] of [T, B, M] and [T, B, N], summed over all events.
-
-    Not by way of [T x B, ...]: where rows are sharded, that gathers all events on every device.
-    """
-    return jnp.einsum("tbm,tbn->mn", left, right, precision=jax.lax.Precision.HIGHEST)
 
 
 @jax.jit

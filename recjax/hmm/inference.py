@@ -55,7 +55,7 @@ def _log_likelihood(
     observation = observe(params, layout, leave_out=leave_out)
     way = associative if parallel else recursions
     alphas, norms = way.forward(params, layout, observation.likelihood)
-    return event_log_likelihood(params, layout, observation, alphas, norms).sum(0)
+    return event_log_likelihood(layout, observation, norms, Chain.of(params).end(alphas)).sum(0)
 
 
 def filter(  # noqa: A001 (its name everywhere)

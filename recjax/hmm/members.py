@@ -14,8 +14,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from recjax.hmm.counts import Counts, Prior, add_counts, estimate, log_prior, zero_counts
+from recjax.hmm.counts import Counts, Prior, estimate, log_prior, zero_counts
 from recjax.hmm.events import Array, Layout
+from recjax.hmm.expectation import WHOLE, RowPlan, add_counts
 from recjax.hmm.parameters import HmmParams
 from recjax.hmm.passes import layout_log_likelihood
 
@@ -82,15 +83,17 @@ def zero_member_counts(members: HmmParams) -> Counts:
     return jax.vmap(zero_counts, in_axes=(_axes(members),), axis_size=size)(members)
 
 
-@functools.partial(jax.jit, donate_argnums=0)
+@functools.partial(jax.jit, donate_argnums=0, static_argnames="plan")
 def add_member_counts(
-    counts: Counts, members: HmmParams, layout: Layout
+    counts: Counts, members: HmmParams, layout: Layout, *, plan: RowPlan = WHOLE
 ) -> tuple[Counts, jax.Array]:
     """Adds the expected counts of a batch [B, T] for every member; log-likelihoods [M] beside.
 
-    Lookups that do not depend on the member, those of the kernel, are done once.
+    Lookups that do not depend on the member, those of the kernel, are done once. `plan` is
+    that of `add_counts`.
     """
-    return jax.vmap(add_counts, in_axes=(0, _axes(members), None))(counts, members, layout)
+    add = functools.partial(add_counts, plan=plan)
+    return jax.vmap(add, in_axes=(0, _axes(members), None))(counts, members, layout)
 
 
 @jax.jit

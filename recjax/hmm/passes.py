@@ -15,11 +15,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from recjax.hmm.counts import Counts, add_counts, zero_counts
+from recjax.hmm.counts import Counts, zero_counts
 from recjax.hmm.emissions import observe
 from recjax.hmm.events import Events, Layout, pack_events, time_major
+from recjax.hmm.expectation import add_counts, plan_rows
 from recjax.hmm.parameters import HmmParams, HmmSizes
 from recjax.hmm.recursions import event_log_likelihood, forward
+from recjax.hmm.state_chain import Chain
 from recjax.hmm.validation import validate_events
 
 Batches = Callable[[], Iterable[Events]]
@@ -74,7 +76,8 @@ def expected_counts(
     """
     counts, value = zero_counts(params), RunningSum()
     for layout in packed(batches(), states_of=states_of, place=place):
-        counts, here = add_counts(counts, params, layout)
+        plan = plan_rows(layout)
+        counts, here = add_counts(counts, params, layout, plan=plan)
         value.add(here)
     return counts, float(value.result())
 
@@ -107,7 +110,7 @@ def layout_log_likelihood(params: HmmParams, layout: Layout, *, leave_out: bool)
     layout = time_major(jax.tree.map(jnp.asarray, layout))
     observation = observe(params, layout, leave_out=leave_out)
     alphas, norms = forward(params, layout, observation.likelihood)
-    return event_log_likelihood(params, layout, observation, alphas, norms).sum()
+    return event_log_likelihood(layout, observation, norms, Chain.of(params).end(alphas)).sum()
 
 
 def packed(

@@ -6,6 +6,9 @@ Float32, over time-major layouts; traced, without checks. What users of the pack
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
 import jax
 import jax.numpy as jnp
 
@@ -13,6 +16,8 @@ from recjax.hmm.emissions import Observation, observe
 from recjax.hmm.events import Events, Layout, lay_out, or_one, take_rows, time_major
 from recjax.hmm.parameters import HmmParams
 from recjax.hmm.state_chain import Chain
+
+Tree = Any
 
 
 def forward(
@@ -53,6 +58,72 @@ def forward(
     return alphas, norms
 
 
+class Moment(NamedTuple):
+    """What the backward recursion knows of one event of each row, cells as of `Chain`.
+
+    Attributes:
+        alpha: float32 [B, K(, D)], p(cell | events so far).
+        posterior: float32 [B, K], p(state | all events of the user); 0 on padding.
+        arrival: float32 [B, K(, D)], such that p(cell i at t - 1, cell j at t | all events) is
+            alpha[t - 1, i] p(i to j) arrival[t, j]; 0 on padding.
+        onward: float32 [B, K(, D)], `arrival` of the user's next event; 0 after his last.
+    """
+
+    alpha: jax.Array
+    posterior: jax.Array
+    arrival: jax.Array
+    onward: jax.Array
+
+
+def fold_backward(
+    params: HmmParams,
+    layout: Layout,
+    likelihood: jax.Array,
+    alphas: jax.Array,
+    norms: jax.Array,
+    visit: Callable[[Tree, Moment, Tree], tuple[Tree, Tree]],
+    sums: Tree,
+    facts: Tree = None,
+) -> tuple[Tree, Tree, jax.Array]:
+    """Runs the scaled backward recursion and shows every event, the last first, to `visit`.
+
+    What is summed over events is summed on the way, while it lies in the cache.
+
+    Args:
+        params: the model.
+        layout: time-major [T, B].
+        likelihood: float32 [T, B, K] of `observe`.
+        alphas: of `forward`.
+        norms: float32 [T, B] of `forward`.
+        visit: (sums, moment, facts of the event [B, ...]) to (sums, output).
+        sums: what `visit` starts from.
+        facts: arrays [T, B, ...].
+
+    Returns:
+        The final sums, the outputs stacked over T, and p(end | events so far) float32 [T, B].
+    """
+    chain = Chain.of(params)
+    end_cells = chain.end_cells()[None]
+
+    def step(carry: tuple[jax.Array, Tree], event: tuple) -> tuple[Tree, Tree]:
+        later, sums = carry
+        last, keep, here, alpha, norm, fact = event
+        end = chain.end(alpha)
+        onward = jnp.where(chain.each(last | ~keep), 0.0, later)
+        stopped = jnp.where(chain.each(last), end_cells * chain.each(_inverse(end)), 0.0)
+        beta = chain.retreat(onward) + stopped
+        arrival = beta * chain.spread(here) * chain.each(_inverse(norm))
+        posterior = chain.states(alpha * beta)
+        sums, output = visit(sums, Moment(alpha, posterior, arrival, onward), fact)
+        return (arrival, sums), (output, end)
+
+    events = (layout.lasts, layout.positions >= 0, likelihood, alphas, norms, facts)
+    (_, sums), (outputs, ends) = jax.lax.scan(
+        step, (jnp.zeros_like(alphas[0]), sums), events, reverse=True
+    )
+    return sums, outputs, ends
+
+
 def backward(
     params: HmmParams,
     layout: Layout,
@@ -60,35 +131,12 @@ def backward(
     alphas: jax.Array,
     norms: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
-    """Runs the scaled backward recursion.
+    """Returns `Moment.posterior` [T, B, K] and `Moment.arrival` [T, B, K(, D)] of all events."""
 
-    Returns:
-        posteriors float32 [T, B, K], p(state | all events of the user), and arrivals float32
-        [T, B, K], such that p(state i at t - 1, state j at t | all) is
-        alphas[t - 1, i] (1 - stop[i]) transition[i, j] arrivals[t, j]; both are 0 on padding.
-        With durations arrivals are [T, B, K, D], by cells of `Chain`.
-    """
-    chain = Chain.of(params)
-    ends, end_cells = chain.end(alphas), chain.end_cells()[None]
-    real = layout.positions >= 0
+    def visit(sums: None, moment: Moment, fact: None) -> tuple[None, tuple[jax.Array, jax.Array]]:
+        return sums, (moment.posterior, moment.arrival)
 
-    def step(
-        arrival: jax.Array, event: tuple[jax.Array, ...]
-    ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-        last, keep, here, alpha, norm, end = event
-        stopped = end_cells * chain.each(_inverse(end))
-        beta = jnp.where(chain.each(last), stopped, chain.retreat(arrival))
-        beta = jnp.where(chain.each(keep), beta, 0.0)
-        arrival = beta * chain.spread(here) * chain.each(_inverse(norm))
-        return arrival, (chain.states(alpha * beta), arrival)
-
-    _, outputs = jax.lax.scan(
-        step,
-        jnp.zeros_like(alphas[0]),
-        (layout.lasts, real, likelihood, alphas, norms, ends),
-        reverse=True,
-    )
-    return outputs
+    return fold_backward(params, layout, likelihood, alphas, norms, visit, None)[1]
 
 
 def sample_path(
@@ -138,18 +186,23 @@ def sample_path(
 
 
 def event_log_likelihood(
-    params: HmmParams,
     layout: Layout,
     observation: Observation,
-    alphas: jax.Array,
     norms: jax.Array,
+    ends: jax.Array,
 ) -> jax.Array:
-    """Returns log p(event | events before) float32 [T, B], with the stop at the last event."""
+    """Returns log p(event | events before) float32 [T, B], with the stop at the last event.
+
+    Args:
+        layout: time-major [T, B].
+        observation: of `observe`.
+        norms: float32 [T, B] of `forward`.
+        ends: float32 [T, B], p(end | events so far), `Chain.end` of the alphas.
+    """
     real = layout.positions >= 0
     # Norms of padding may be 0, whose log would make gradients NaN.
     value = jnp.log(jnp.where(real, norms, 1.0)) + observation.log_scale
-    end = Chain.of(params).end(alphas)
-    value += jnp.where(layout.lasts, jnp.log(jnp.where(layout.lasts, end, 1.0)), 0.0)
+    value += jnp.where(layout.lasts, jnp.log(jnp.where(layout.lasts, ends, 1.0)), 0.0)
     return jnp.where(real, value, 0.0)
 
 

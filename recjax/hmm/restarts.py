@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from recjax.hmm.counts import Counts, Prior, make_prior, reseed
+from recjax.hmm.expectation import plan_rows
 from recjax.hmm.kernel import Kernel
 from recjax.hmm.learning import History, checked_start
 from recjax.hmm.members import (
@@ -160,7 +161,8 @@ class _Fit:
         """One pass over the users, the M-step, and one pass over the held-out users."""
         counts, values = zero_member_counts(self._members), RunningSum()
         for layout in packed(batches(), place=place):
-            counts, value = add_member_counts(counts, self._members, layout)
+            plan = plan_rows(layout)
+            counts, value = add_member_counts(counts, self._members, layout, plan=plan)
             values.add(value)
         self._members, log_priors = estimate_members(
             self._members, counts, self._prior, self.active

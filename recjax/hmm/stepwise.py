@@ -18,8 +18,9 @@ from collections.abc import Iterator
 import jax
 import numpy as np
 
-from recjax.hmm.counts import Counts, Prior, add_counts, estimate, make_prior, zero_counts
+from recjax.hmm.counts import Counts, Prior, estimate, make_prior, zero_counts
 from recjax.hmm.events import Layout
+from recjax.hmm.expectation import WHOLE, RowPlan, add_counts, plan_rows
 from recjax.hmm.kernel import Kernel
 from recjax.hmm.learning import History, checked_start
 from recjax.hmm.parameters import HmmParams, HmmSettings, HmmSizes
@@ -107,7 +108,8 @@ def fit_stepwise(
         factor, scale = schedule.next(count_events(layout))
         num_events += count_events(layout)
         layout = layout if place is None else place(layout)
-        sums, params, here = _step(sums, params, prior, layout, factor, scale)
+        plan = plan_rows(layout)
+        sums, params, here = _step(sums, params, prior, layout, factor, scale, plan=plan)
         value.add(here)
         if not ends and (evaluate_every is None or schedule.step % evaluate_every):
             continue
@@ -177,7 +179,7 @@ class _Schedule:
         return np.float32(factor), np.float32(scale / self._weight)
 
 
-@functools.partial(jax.jit, donate_argnums=0)
+@functools.partial(jax.jit, donate_argnums=0, static_argnames="plan")
 def _step(
     sums: Counts,
     params: HmmParams,
@@ -185,10 +187,12 @@ def _step(
     layout: Layout,
     factor: jax.Array,
     scale: jax.Array,
+    *,
+    plan: RowPlan = WHOLE,
 ) -> tuple[Counts, HmmParams, jax.Array]:
     """One mini-batch: the new sums, parameters, and its log-likelihood under the old ones."""
     scaled = jax.tree.map(lambda leaf: factor * leaf, sums)
-    sums, value = add_counts(scaled, params, layout)
+    sums, value = add_counts(scaled, params, layout, plan=plan)
     return sums, estimate(params, jax.tree.map(lambda leaf: scale * leaf, sums), prior), value
 
 

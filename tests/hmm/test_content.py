@@ -10,7 +10,8 @@ import pytest
 from scipy.optimize import minimize
 
 from recjax import hmm
-from recjax.hmm.counts import add_counts, estimate, make_prior, reseed, zero_counts
+from recjax.hmm.counts import estimate, make_prior, reseed, zero_counts
+from recjax.hmm.expectation import add_counts
 from recjax.hmm.validation import validate_item_features
 
 NUM_ITEMS, NUM_FEATURES, NUM_STATES = 6, 3, 3

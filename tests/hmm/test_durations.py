@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from recjax import hmm
-from recjax.hmm.counts import add_counts, reseed, zero_counts
+from recjax.hmm.counts import reseed, zero_counts
+from recjax.hmm.expectation import add_counts
 from recjax.hmm.learning import make_prior
 
 NUM_STATES, MOST = 3, 3

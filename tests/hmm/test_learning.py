@@ -9,6 +9,9 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from recjax import hmm
 from recjax.hmm import counts as counts_module
+from recjax.hmm import expectation
+from recjax.hmm.events import pack_events
+from recjax.hmm.expectation import RowPlan
 from recjax.hmm.passes import expected_counts
 
 
@@ -216,7 +219,7 @@ def test_second_seed_does_not_compile(toolbox, traced_once):
         hmm.fit_baum_welch(jax.random.key(seed), batches, toolbox.sizes, settings, held_out=batches)
 
     fit(0)
-    for function in (counts_module.add_counts, counts_module.estimate):
+    for function in (expectation.add_counts, counts_module.estimate):
         assert traced_once(function, lambda: fit(1)) == 0
 
 
@@ -320,3 +323,21 @@ def test_bad_events_are_named(toolbox):
             settings,
             item_category=np.array([0, -1, 0, 0, 0, 0]),
         )
+
+
+def test_plans_of_rows_change_no_count(toolbox):
+    events, _ = _log(toolbox)
+    kernel = hmm.build_kernel([events], toolbox.sizes.num_items, toolbox.settings())
+    params = toolbox.random_params(np.random.default_rng(0), "plain", kernel)
+    layout = next(pack_events([events], 16, 32))
+    results = [
+        expectation.add_counts(counts_module.zero_counts(params), params, layout, plan=plan)
+        for plan in (RowPlan(1, 1), RowPlan(1, 4), RowPlan(4, 1), RowPlan(2, 4))
+    ]
+    for other in results[1:]:
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-5), results[0], other
+        )
+    large = jax.tree.map(lambda leaf: np.zeros((3000, 100), leaf.dtype), layout)
+    plan = expectation.plan_rows(large)
+    assert plan.parts == 1 and 3000 % plan.blocks == 0 and 3000 * 100 / plan.blocks <= 16_384

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from recjax import hmm
-from recjax.hmm.counts import add_counts, make_prior, zero_counts
+from recjax.hmm.counts import make_prior, zero_counts
+from recjax.hmm.expectation import add_counts
 from recjax.hmm.stepwise import _step
 
 NUM_STATES, NUM_STEPS, NEIGHBOURS = 16, 32, 16

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from recjax import hmm
-from recjax.hmm.counts import add_counts, zero_counts
+from recjax.hmm.counts import zero_counts
 from recjax.hmm.events import lay_out
+from recjax.hmm.expectation import add_counts
 
 
 @pytest.fixture

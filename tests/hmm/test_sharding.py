@@ -9,7 +9,8 @@ import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from recjax import hmm
-from recjax.hmm.counts import add_counts, estimate, make_prior, zero_counts
+from recjax.hmm.counts import estimate, make_prior, zero_counts
+from recjax.hmm.expectation import RowPlan, add_counts, plan_rows
 
 FAMILIES = ("plain", "category", "plain+kernel", "content")
 
@@ -93,10 +94,28 @@ def test_no_table_is_gathered(toolbox, mesh, name):
         assert table.sharding.is_equivalent_to(sharding, table.ndim)
     prior = make_prior(params, 0.1, np.ones(num_items))
     for compiled in (
-        add_counts.lower(counts, params, layout).compile(),
+        add_counts.lower(counts, params, layout, plan=plan_rows(layout)).compile(),
         estimate.lower(params, counts, prior).compile(),
     ):
         assert max(_gathered(compiled), default=0) < min(num_items, num_users * 12)
+
+
+def test_rows_on_several_devices_talk_once_a_batch_not_once_an_event(toolbox):
+    """All sums over rows are made after the loops over time."""
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
+    params = hmm.place_tables(
+        _start("plain+kernel", toolbox, _events(64, 32), 32)[0], mesh, item_axis=None
+    )
+    layout = hmm.row_placer(mesh)(hmm.lay_out(_events(64, 32)))
+    assert plan_rows(layout) == RowPlan(parts=8, blocks=1)
+    for blocks in (1, 4):
+        plan = RowPlan(8, blocks)
+        text = add_counts.lower(zero_counts(params), params, layout, plan=plan).compile().as_text()
+        in_loops = [line for line in text.splitlines() if "while/body" in line]
+        talks = [line for line in in_loops if re.search(r" all-(reduce|gather|to-all)", line)]
+        assert in_loops
+        if blocks == 1:
+            assert not talks, talks
 
 
 def test_a_gathered_table_is_noticed(mesh):
