@@ -1,13 +1,18 @@
 """Measures the item perplexity of every model family on held-out parts of real logs.
 
     python benchmarks/hmm_perplexity.py --data DIR [--quick] [--logs NAME ...] [--output FILE]
+        [--families NAME ...]
 
 The quantity is exp(- mean log p(item | all earlier events)), the same for every family. Settings
 are chosen by it on the validation part, out of four trials per family; the test part is read once
-per family. Sequences are cut to their last 50 events for every family. Where the last events of
-users are held out, users were seen in training, so the counts of their own events are left out of
-the kernel while their states are filtered (`leave_out`); of the validation event, which the history
-of the test holds and training did not, counts are left out too that were never in. Families:
+per family. Sequences are cut to their last 50 events for every family.
+
+Where the last events of users are held out, users were seen in training, so the counts of their own
+events are left out of the kernel while their states are filtered (`leave_out`); of the validation
+event, which the history of the test holds and training did not, counts are left out too that were
+never in. Where whole users are held out, the weight of the kernel may be scaled (`mix_scale`): EM
+leaves out the event being explained, but not the other events of its user, and so trusts the kernel
+too much. Families:
 
     unigram         popularity with additive smoothing
     markov          first-order chain, Dirichlet smoothing towards the unigram
@@ -24,6 +29,7 @@ history masked and half ties; their trial is then chosen by NDCG@10 on validatio
 """
 
 import argparse
+import dataclasses
 import datetime
 import itertools
 import json
@@ -106,7 +112,8 @@ def fit(log: Log, family: str, trial: dict, iterations: int) -> hmm.HmmParams:
         item_category=log.cells if family == "factored" else None,
         item_features=log.features if family.startswith("content") else None,
     )
-    return params
+    # Of another user the kernel foresees less than of one whose other events it was counted from.
+    return dataclasses.replace(params, mix=params.mix * trial.get("mix_scale", 1.0))
 
 
 def model_value(params: hmm.HmmParams, scored: Scored) -> float:
@@ -138,30 +145,24 @@ class Markov:
         self.rows = np.bincount(self.keys // self.num_items, self.counts, self.num_items)
 
     def value(self, scored: Scored) -> float:
-        """Returns the mean log p(item | earlier events); strength inf is the unigram."""
+        """Returns the mean log p(item | previous item); strength inf is the unigram."""
         values = []
         for grids, first in scored:
             items = grids[0][-MAX_LEN:]
-            here = items[max(len(items) - (len(grids[0]) - first), 0) :]
-            before = items[len(items) - len(here) - 1 : -1]
-            base = self.unigram[here]
+            begin = max(len(items) - (len(grids[0]) - first), 0)
+            likely = self.unigram[items]
             if math.isfinite(self.strength):
-                before = before[-len(here) :]
-                later = base[len(here) - len(before) :]
-                keys = before * self.num_items + here[len(here) - len(before) :]
+                keys = items[:-1] * self.num_items + items[1:]
                 place = np.minimum(np.searchsorted(self.keys, keys), len(self.keys) - 1)
                 count = np.where(self.keys[place] == keys, self.counts[place], 0)
-                row = self.rows[before]
-                base = base.copy()
-                base[len(here) - len(before) :] = (count + self.strength * later) / (
-                    row + self.strength
-                )
-            values.append(np.log(base))
+                total = self.rows[items[:-1]] + self.strength
+                likely = np.append(likely[:1], (count + self.strength * likely[1:]) / total)
+            values.append(np.log(likely[begin:]))
         return float(np.concatenate(values).mean())
 
 
 def trials_of(
-    family: str, states: tuple[int, int], windows: tuple[int, int], chosen: dict[str, dict]
+    family: str, states: tuple[int, int], kernel_axis: tuple[str, tuple], chosen: dict[str, dict]
 ) -> list[dict]:
     """Returns the four trials of a family; what earlier families chose is not searched again."""
     if family == "unigram":
@@ -173,16 +174,16 @@ def trials_of(
     grid: tuple[tuple[str, tuple], tuple[str, tuple]]
     fixed: dict = {}
     if family == "skip":
-        grid = (("damping", (0.0, 0.3)), ("backward", (0.0, 0.5)))
+        grid = (("backward", (0.0, 0.5)), kernel_axis)
         fixed = {"states": 1, "smoothing": 1.0}
     elif family in ("plain", "factored"):
         grid = (("states", states), ("smoothing", (0.3, 1.0)))
     elif family == "content":
         grid = (("states", states), ("smoothing", (0.001, 0.01)))
     else:
-        fixed = {name: chosen["skip"][name] for name in ("damping", "backward")}
+        fixed = {"backward": chosen["skip"]["backward"]}
         fixed |= {"smoothing": chosen["plain" if family == "kernel" else "content"]["smoothing"]}
-        grid = (("states", states), ("window", windows))
+        grid = (("states", states), kernel_axis)
     (one, ones), (other, others) = grid
     return [fixed | {one: a, other: b} for a, b in itertools.product(ones, others)]
 
@@ -193,15 +194,19 @@ FAMILIES = (
 
 
 def measure(
-    log: Log, states: tuple[int, int], windows: tuple[int, int], iterations: int
+    log: Log,
+    families: list[str],
+    states: tuple[int, int],
+    kernel_axis: tuple[str, tuple],
+    iterations: int,
 ) -> Iterator[dict]:
     """Yields one row per family: what validation chose, and its perplexity on the test part."""
     chosen: dict[str, dict] = {}
-    for family in FAMILIES:
+    for family in families:
         if family == "factored" and log.cells is None and log.sizes.num_actions == 1:
             continue  # nothing to factor: the same as plain
         begin, tried = time.perf_counter(), []
-        for trial in trials_of(family, states, windows, chosen):
+        for trial in trials_of(family, states, kernel_axis, chosen):
             if family in ("unigram", "markov"):
                 model = Markov(log, trial["additive"], trial.get("strength", math.inf))
             else:
@@ -324,6 +329,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--logs", nargs="+", default=list(real_logs.READERS))
+    parser.add_argument("--families", nargs="+", default=list(FAMILIES), choices=FAMILIES)
     parser.add_argument("--quick", action="store_true", help="400 users, one log, two iterations")
     parser.add_argument("--output", type=Path)
     arguments = parser.parse_args()
@@ -344,8 +350,10 @@ def main() -> None:
             done(floor_row(log, CountingGrid((3,), (0.5,)) if arguments.quick else CountingGrid()))
         quick = arguments.quick
         states, iterations = ((2, 4), 2) if quick else ((8, 32), ITERATIONS)
-        windows = (5, 10) if log.leave_one_out and not quick else (2, 5)
-        for row in measure(log, states, windows, iterations):
+        kernel_axis: tuple[str, tuple] = ("mix_scale", (0.4, 1.0))
+        if log.leave_one_out and not quick:
+            kernel_axis = ("window", (5, 10))
+        for row in measure(log, arguments.families, states, kernel_axis, iterations):
             done(row)
 
 
