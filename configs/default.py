@@ -169,6 +169,10 @@ def _expansion() -> ConfigDict:
             "kernel_damping": 0.5,  # exponent on popularity
             "smoothing": 0.1,  # pseudo-counts
             "max_duration": 1,  # most events of a stay in a state; 1: no explicit durations
+            "items": "auto",  # "plain", "category", "category_price", "content" (needs features);
+            # "auto" = "category" where the catalogue has categories, else "plain"
+            "start": "random",  # or "kmeans" over users' histories
+            "num_restarts": 1,  # fitted together; held-out users choose
             "max_len": 50,
             "batch_size": 512,  # users per E-step batch
             "temperature": 1.0,

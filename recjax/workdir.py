@@ -23,7 +23,7 @@ Json = Any
 STAGE_INPUTS: dict[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]] = {
     "prepare": (("seed", "data", "prepare"), (), ("prepared",)),
     "features": (("features",), ("prepare",), ("features",)),
-    "expand": (("seed", "num_seeds", "expansion"), ("prepare",), ("expansion",)),
+    "expand": (("seed", "num_seeds", "expansion"), ("prepare", "features"), ("expansion",)),
     "pretrain": (
         ("seed", "num_seeds", "model", "pretrain", "expansion.use_in"),
         ("prepare", "features", "expand"),

@@ -12,6 +12,7 @@ from recjax.expansion.gate import GateConfig, GateCounts, RealReference, build_r
 from recjax.expansion.generate import (
     GeneratorConfig,
     GeneratorState,
+    ItemFacts,
     fit_generator,
     load_generator,
     save_generator,
@@ -27,6 +28,7 @@ __all__ = [
     "GateCounts",
     "GeneratorConfig",
     "GeneratorState",
+    "ItemFacts",
     "RealReference",
     "Strategy",
     "build_reference",

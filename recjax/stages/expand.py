@@ -23,6 +23,7 @@ from recjax.expansion import (
     GateConfig,
     GeneratorConfig,
     GeneratorState,
+    ItemFacts,
     RealReference,
     build_reference,
     expand_arm,
@@ -99,7 +100,6 @@ def _generator(experiment: Experiment, folder: Path, seed: int) -> GeneratorStat
     path = folder / "generators" / f"seed_{seed}.npz"
     if path.exists():
         return load_generator(path)
-    categories = experiment.items.category_id
     state = fit_generator(
         experiment.examples("sequences", "train"),
         GeneratorConfig(**config.expansion.hmm),
@@ -107,7 +107,7 @@ def _generator(experiment: Experiment, folder: Path, seed: int) -> GeneratorStat
         vocab_size=experiment.items.vocab_size,
         num_actions=len(config.data.actions),
         num_gap_bins=config.prepare.num_gap_bins,
-        category_of_item=categories if categories.any() else None,
+        facts=_item_facts(experiment),
     )
     if seed == context.seeds[0]:
         write_json(folder / "state_cards.json", _state_cards(experiment, state))
@@ -118,6 +118,12 @@ def _generator(experiment: Experiment, folder: Path, seed: int) -> GeneratorStat
         f"{last[0]:.3f}, held out {last[1]:.3f}"
     )
     return state
+
+
+def _item_facts(experiment: Experiment) -> ItemFacts:
+    path = experiment.context.workdir / "features" / "item_vectors.npy"
+    vectors = np.load(path) if path.exists() else None
+    return ItemFacts(experiment.items.category_id, experiment.items.price_band, vectors)
 
 
 def _state_cards(experiment: Experiment, state: GeneratorState) -> list[dict[str, Any]]:

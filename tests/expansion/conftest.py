@@ -5,7 +5,7 @@ import pytest
 
 from recjax.data.vocabulary import NUM_SPECIALS
 from recjax.expansion.gate import GateConfig, build_reference
-from recjax.expansion.generate import GeneratorConfig, fit_generator
+from recjax.expansion.generate import GeneratorConfig, ItemFacts, fit_generator
 from recjax.expansion.records import make_record
 
 NUM_ITEMS, NUM_ACTIONS, NUM_GAP_BINS, SESSION_GAP = 60, 4, 16, 1800
@@ -95,7 +95,13 @@ def category_of_item():
 
 @pytest.fixture(scope="session")
 def sizes():
-    return {"vocab_size": VOCAB_SIZE, "num_actions": NUM_ACTIONS, "num_gap_bins": NUM_GAP_BINS}
+    nothing = ItemFacts(np.zeros(VOCAB_SIZE, int), np.zeros(VOCAB_SIZE, int))
+    return {
+        "vocab_size": VOCAB_SIZE,
+        "num_actions": NUM_ACTIONS,
+        "num_gap_bins": NUM_GAP_BINS,
+        "facts": nothing,
+    }
 
 
 @pytest.fixture(scope="session")
@@ -110,6 +116,9 @@ def generator_config():
         kernel_damping=0.5,
         smoothing=0.1,
         max_duration=1,
+        items="auto",
+        start="random",
+        num_restarts=1,
         max_len=16,
         batch_size=64,
         temperature=1.0,

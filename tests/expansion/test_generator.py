@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from configs.default import get_config
+from recjax import hmm
 from recjax.data.transforms import gaps_of_times
 from recjax.data.vocabulary import NUM_SPECIALS
-from recjax.expansion.generate import fit_generator, load_generator, save_generator
+from recjax.expansion.generate import ItemFacts, fit_generator, load_generator, save_generator
 from recjax.expansion.generate.clock import fit_clock
 from recjax.expansion.generate.event_batches import EventBatches
 from recjax.expansion.generate.generator import GeneratorConfig, split_users
@@ -123,14 +124,56 @@ def test_no_users_is_an_error(generator_config, sizes):
         fit_generator([], generator_config, 0, **sizes)
 
 
-@pytest.mark.slow
-def test_categories_can_carry_the_items(real_log, generator_config, sizes, category_of_item):
-    state = fit_generator(
-        real_log, replace(generator_config, num_iterations=2), 0,
-        category_of_item=category_of_item, **sizes,
-    )  # fmt: skip
+@pytest.fixture
+def facts(category_of_item):
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(size=(len(category_of_item), 3)).astype(np.float32)
+    return ItemFacts(category_of_item, np.arange(len(category_of_item)) % 3, vectors)
+
+
+@pytest.mark.parametrize(
+    ("changes", "family"),
+    [
+        ({"items": "plain"}, hmm.PlainItems),
+        ({"items": "auto"}, hmm.CategoryItems),
+        ({"items": "category_price"}, hmm.CategoryItems),
+        ({"items": "content"}, hmm.ContentItems),
+        ({"items": "plain", "start": "kmeans"}, hmm.PlainItems),
+        ({"items": "plain", "num_restarts": 2}, hmm.PlainItems),
+        ({"items": "plain", "max_duration": 3}, hmm.PlainItems),
+    ],
+)
+def test_settings_of_the_family_change_the_fit(
+    real_log, generator_config, sizes, facts, changes, family
+):
+    """Every one draws known items only, and none is the fit of another."""
+    short = replace(generator_config, num_iterations=2, num_states=3)
+    state = fit_generator(real_log, replace(short, **changes), 0, **{**sizes, "facts": facts})
+    assert isinstance(state.params.items, family)
+    if changes != {"items": "plain"}:
+        base = replace(short, items="plain")
+        other = fit_generator(real_log, base, 0, **{**sizes, "facts": facts})
+        assert not np.array_equal(other.held_out_scores, state.held_out_scores)
+    if changes.get("items") == "category_price":
+        base = replace(short, items="category")
+        other = fit_generator(real_log, base, 0, **{**sizes, "facts": facts})
+        assert state.params.items.category.shape[1] > other.params.items.category.shape[1]
     records = HmmUsers().draw(jax.random.key(0), (state, 1800), 8, 0)
     assert all(np.isin(record["items"], state.item_ids).all() for record in records)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"items": "colour"}, "hmm.items = 'colour' is unknown; known: auto, plain"),
+        ({"items": "category"}, "needs item categories, and the catalogue has none"),
+        ({"items": "content"}, "needs item vectors: set config.features.encoder"),
+        ({"start": "warm"}, "hmm.start = 'warm' is unknown; known: random, kmeans"),
+    ],
+)
+def test_settings_that_cannot_be_met_are_named(real_log, generator_config, sizes, changes, message):
+    with pytest.raises(ValueError, match=message):
+        fit_generator(real_log, replace(generator_config, **changes), 0, **sizes)
 
 
 def test_clock_draws_gaps_within_their_bin_and_like_the_real_ones(real_log, num_gap_bins):

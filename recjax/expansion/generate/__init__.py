@@ -8,6 +8,7 @@ from recjax.expansion.generate.generator import (
 from recjax.expansion.generate.generator_file import load_generator, save_generator
 from recjax.expansion.generate.hmm_continue import HmmContinue
 from recjax.expansion.generate.hmm_users import HmmUsers
+from recjax.expansion.generate.item_facts import ItemFacts
 from recjax.expansion.generate.repeat import Repeat
 from recjax.expansion.generate.true_process import TrueProcess
 
@@ -16,6 +17,7 @@ __all__ = [
     "GeneratorState",
     "HmmContinue",
     "HmmUsers",
+    "ItemFacts",
     "Repeat",
     "TrueProcess",
     "fit_generator",

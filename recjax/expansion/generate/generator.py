@@ -16,11 +16,13 @@ import numpy as np
 from recjax import hmm
 from recjax.expansion.generate.clock import Clock, fit_clock
 from recjax.expansion.generate.event_batches import EventBatches, make_events
+from recjax.expansion.generate.item_facts import Emission, ItemFacts
 from recjax.expansion.records import Record, RecordSource
 
 _HELD_OUT_SHARE = 0.05
 _MAX_HELD_OUT = 4096  # users; a quantile of 0.005 rests on 20 of them
 _CLOCK_USERS = 20_000
+_STARTS = ("random", "kmeans")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +32,9 @@ class GeneratorConfig:
     Attributes:
         num_states, num_iterations, tolerance, kernel_window, kernel_neighbours, kernel_backward,
             kernel_damping, smoothing, max_duration: see `recjax.hmm.HmmSettings`.
+        items: what carries the items, see `ItemFacts.emission`.
+        start: "random", or "kmeans" over the users' histories.
+        num_restarts: starts fitted together; the held-out users choose.
         max_len: events per user, in the fit and at most in a draw.
         batch_size: users per batch, in the fit and in draws.
         temperature: 1 draws from the model, less plays safe.
@@ -45,6 +50,9 @@ class GeneratorConfig:
     kernel_damping: float
     smoothing: float
     max_duration: int
+    items: str
+    start: str
+    num_restarts: int
     max_len: int
     batch_size: int
     temperature: float
@@ -143,7 +151,7 @@ def fit_generator(
     vocab_size: int,
     num_actions: int,
     num_gap_bins: int,
-    category_of_item: np.ndarray | None = None,
+    facts: ItemFacts,
 ) -> GeneratorState:
     """Returns the generator fitted on the training part.
 
@@ -157,10 +165,10 @@ def fit_generator(
         vocab_size: V, item ids with the specials.
         num_actions: A.
         num_gap_bins: G.
-        category_of_item: int [V]; given, items are emitted by way of their category.
+        facts: what is known of the items.
 
     Raises:
-        ValueError: if there is no user to fit on.
+        ValueError: if there is no user to fit on, or a setting asks for what is not there.
     """
     if not len(source):
         raise ValueError("no training users: the generator has nothing to learn from")
@@ -173,15 +181,13 @@ def fit_generator(
     }  # fmt: skip
     batches = EventBatches(source, fitted, index, **shape)
     check = EventBatches(source, held_out, index, **shape) if len(held_out) else None
-    settings = config.make_settings()
-    params, history = hmm.fit_baum_welch(
+    params, history = _fit(
         jax.random.fold_in(jax.random.key(seed), 0),
         batches,
         hmm.HmmSizes(len(item_ids), num_actions, num_gap_bins),
-        settings,
-        held_out=check,
-        kernel=hmm.build_kernel(batches(), len(item_ids), settings),
-        item_category=_compact(category_of_item, item_ids),
+        config,
+        check,
+        facts.emission(config.items, item_ids),
     )
     step = max(1, len(source) // _CLOCK_USERS)
     clock = fit_clock((source[user] for user in range(0, len(source), step)), num_gap_bins)
@@ -191,6 +197,42 @@ def fit_generator(
     )
     scores = state.score([source[int(user)] for user in held_out])
     return dataclasses.replace(state, held_out_scores=scores[np.isfinite(scores)].astype("f4"))
+
+
+def _fit(
+    key: jax.Array,
+    batches: EventBatches,
+    sizes: hmm.HmmSizes,
+    config: GeneratorConfig,
+    held_out: EventBatches | None,
+    emission: Emission,
+) -> tuple[hmm.HmmParams, list[dict[str, float]]]:
+    """Fits as many starts as are asked for; returns the best and its history."""
+    if config.start not in _STARTS:
+        raise ValueError(f"hmm.start = {config.start!r} is unknown; known: {', '.join(_STARTS)}")
+    settings = config.make_settings()
+    kernel = hmm.build_kernel(batches(), sizes.num_items, settings)
+
+    def cluster(key: jax.Array, settings: hmm.HmmSettings) -> hmm.HmmParams:
+        return hmm.kmeans_params(key, batches, sizes, settings, kernel=kernel, **emission)
+
+    start = cluster if config.start == "kmeans" else None
+    if config.num_restarts == 1:
+        initial = None if start is None else start(key, settings)
+        return hmm.fit_baum_welch(
+            key, batches, sizes, settings, held_out=held_out, kernel=kernel, initial=initial,
+            **emission,
+        )  # fmt: skip
+    if held_out is None:
+        raise ValueError(
+            f"hmm.num_restarts = {config.num_restarts}: too few users to hold some out and choose "
+            "among starts; set it to 1"
+        )
+    params, members = hmm.fit_restarts(
+        key, batches, sizes, settings, held_out=held_out, num_restarts=config.num_restarts,
+        start=start, kernel=kernel, **emission,
+    )  # fmt: skip
+    return params, max(members, key=lambda member: member.held_out).history
 
 
 def split_users(num_users: int) -> tuple[np.ndarray, np.ndarray]:
@@ -207,10 +249,3 @@ def find_item_ids(source: RecordSource, vocab_size: int) -> np.ndarray:
     for user in range(len(source)):
         seen[source[user]["items"]] = True
     return np.nonzero(seen)[0].astype(np.int32)
-
-
-def _compact(category_of_item: np.ndarray | None, item_ids: np.ndarray) -> np.ndarray | None:
-    """Returns the categories of the seen items, renumbered without holes."""
-    if category_of_item is None:
-        return None
-    return np.unique(category_of_item[item_ids], return_inverse=True)[1].astype(np.int32)
