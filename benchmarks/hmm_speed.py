@@ -63,7 +63,7 @@ def recjax_params(states: int, items: int, stop: float = 0.0):
     model = make_model(states, items)
     one = np.ones((states, 1), np.float32)
     return hmm.HmmParams(
-        start=model["start"].astype(np.float32),
+        start=model["start"].astype(np.float32)[None],
         transition=model["transition"].astype(np.float32),
         stop=np.full(states, stop, np.float32),
         action=one,
