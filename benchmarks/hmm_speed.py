@@ -4,7 +4,7 @@
 
 Every figure comes from a process of its own (so that its peak memory is its own), all one after
 another on this machine. The peers run in their best form: hmmlearn's `sample` and its scaled
-E-step in C; dynamax jitted and vmapped, its E-step over as many users at a time as keep its one-hot
+E-step in C (its default in logarithms beside it); dynamax jitted and vmapped, its E-step over as many users at a time as keep its one-hot
 items within 100 MB. All sides of a row see the same model and, for `em`, the same events. `limits`
 rows hold the rates of the parts: random words, gathers from a table of that size, matrix products
 of float32. `growth` rows vary one size of recjax alone.
@@ -28,6 +28,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parent))
 from records import Row, make_parser, median_seconds, write_record
 
+_TIMEOUT_SECONDS = 240
 STATES, ITEMS = (16, 64, 256), (2_000, 12_000, 100_000)
 LENGTH = 20  # events of a user; dynamax takes users of one length only
 
@@ -77,7 +78,9 @@ def recjax_draw(states: int, items: int, num_events: int) -> float:
     """Events per second of whole users, plain family: 96 random bits an event."""
     from recjax import hmm
 
-    return _draw_rate(hmm.make_tables(recjax_params(states, items)), num_events, LENGTH, False)
+    mesh = _all_cores()
+    tables = hmm.make_tables(recjax_params(states, items))
+    return _draw_rate(tables, num_events, LENGTH, False, mesh)
 
 
 def recjax_draw_kernel(states: int, items: int, num_events: int) -> float:
@@ -86,6 +89,7 @@ def recjax_draw_kernel(states: int, items: int, num_events: int) -> float:
 
     from recjax import hmm
 
+    mesh = _all_cores()
     settings = hmm.HmmSettings(
         num_states=states, num_iterations=1, tolerance=0.0, kernel_window=3, kernel_neighbours=64,
         kernel_backward=0.5, kernel_damping=0.5, smoothing=0.1,
@@ -96,10 +100,24 @@ def recjax_draw_kernel(states: int, items: int, num_events: int) -> float:
     params = dataclasses.replace(
         recjax_params(states, items, stop=0.1), mix=np.full(states, 0.5, np.float32), kernel=kernel
     )
-    return _draw_rate(hmm.make_tables(params), num_events, 50, True)
+    return _draw_rate(hmm.make_tables(params), num_events, 50, True, mesh)
 
 
-def _draw_rate(tables, num_events: int, max_len: int, no_repeats: bool) -> float:
+def _all_cores():
+    """A mesh of one CPU device per core: programs of small steps use one core each."""
+    import os
+
+    import jax
+
+    if jax.config.jax_num_cpu_devices < 2 and jax.config.jax_platforms in (None, "", "cpu"):
+        jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
+    auto = jax.sharding.AxisType.Auto
+    return jax.make_mesh((jax.device_count(),), ("data",), axis_types=(auto,))
+
+
+def _draw_rate(tables, num_events: int, max_len: int, no_repeats: bool, mesh) -> float:
+    import functools
+
     import jax
     import jax.numpy as jnp
 
@@ -107,6 +125,9 @@ def _draw_rate(tables, num_events: int, max_len: int, no_repeats: bool) -> float
 
     num_rows = 65_536
     batches = max(1, num_events // (num_rows * LENGTH))
+    draw = hmm.spread_rows(
+        mesh, functools.partial(hmm.draw_users, max_len=max_len, no_repeats=no_repeats)
+    )
     drawn = 0
 
     def run() -> None:
@@ -114,9 +135,7 @@ def _draw_rate(tables, num_events: int, max_len: int, no_repeats: bool) -> float
         lengths = []
         for batch in range(batches):
             rows = jnp.arange(num_rows, dtype=jnp.int32) + batch * num_rows
-            events, _ = hmm.draw_users(
-                jax.random.key(0), tables, rows, max_len=max_len, no_repeats=no_repeats
-            )
+            events, _ = draw(jax.random.key(0), tables, rows)
             lengths.append(events.lengths.sum())
         drawn = int(sum(jax.device_get(lengths)))
 
@@ -132,19 +151,21 @@ def recjax_em(states: int, items: int, num_events: int) -> float:
 
     from recjax import hmm
 
+    mesh = _all_cores()
     log = make_events(items, num_events)
     events = hmm.Events(log, 0 * log, 0 * log, np.full(len(log), LENGTH, np.int32))
-    params = recjax_params(states, items, stop=0.05)
+    params = hmm.place_tables(recjax_params(states, items, stop=0.05), mesh, item_axis=None)
+    place = hmm.row_placer(mesh)
 
     def fit(num_iterations: int) -> None:
         settings = hmm.HmmSettings(
             num_states=states, num_iterations=num_iterations, tolerance=0.0, kernel_window=1,
             kernel_neighbours=1, kernel_backward=0.0, kernel_damping=0.0, smoothing=0.1,
         )  # fmt: skip
-        batches = functools.partial(_split, events, 8192)
+        batches = functools.partial(_split, events, 4096)
         sizes = hmm.HmmSizes(items)
         fitted, history = hmm.fit_baum_welch(
-            jax.random.key(0), batches, sizes, settings, initial=params
+            jax.random.key(0), batches, sizes, settings, initial=params, place=place
         )
         assert len(history) == num_iterations, "stopped early"
         jax.block_until_ready(fitted)
@@ -164,13 +185,18 @@ def _split(events, size: int):
 # peers -------------------------------------------------------------------------------------------
 
 
-def hmmlearn_model(states: int, items: int):
+def hmmlearn_model(states: int, items: int, implementation: str = "scaling"):
     """The model of `make_model` as hmmlearn holds it."""
     from hmmlearn.hmm import CategoricalHMM
 
     model = make_model(states, items)
     peer = CategoricalHMM(
-        states, n_features=items, init_params="", n_iter=1, tol=-np.inf, implementation="scaling"
+        states,
+        n_features=items,
+        init_params="",
+        n_iter=1,
+        tol=-np.inf,
+        implementation=implementation,
     )
     peer.startprob_, peer.transmat_ = model["start"], model["transition"]
     peer.emissionprob_ = model["items"]
@@ -183,16 +209,17 @@ def hmmlearn_draw(states: int, items: int, num_events: int) -> float:
     return num / median_seconds(lambda: peer.sample(num, random_state=0), 3)
 
 
-def hmmlearn_em(states: int, items: int, num_events: int) -> float:
-    """Events per second of one iteration of `fit`, scaled."""
+def hmmlearn_em(states: int, items: int, num_events: int, implementation: str = "scaling") -> float:
+    """Events per second of one iteration of `fit`, scaled: its fastest form."""
     log = make_events(items, num_events)
     lengths = np.full(len(log), LENGTH)
+    peer = hmmlearn_model(states, items, implementation)
+    return log.size / median_seconds(lambda: peer.fit(log.reshape(-1, 1), lengths), 1)
 
-    def run() -> None:
-        hmmlearn_model(states, items).fit(log.reshape(-1, 1), lengths)
 
-    start = median_seconds(lambda: hmmlearn_model(states, items), 1)  # not part of the iteration
-    return log.size / (median_seconds(run, 1) - start)
+def hmmlearn_log_em(states: int, items: int, num_events: int) -> float:
+    """The same in the logarithms that hmmlearn takes by default."""
+    return hmmlearn_em(states, items, num_events, "log")
 
 
 def dynamax_model(states: int, items: int):
@@ -287,6 +314,7 @@ MEASURES: dict[str, Callable[[int, int, int], float | dict[str, float]]] = {
     "recjax_em": recjax_em,
     "hmmlearn_draw": hmmlearn_draw,
     "hmmlearn_em": hmmlearn_em,
+    "hmmlearn_log_em": hmmlearn_log_em,
     "dynamax_draw": dynamax_draw,
     "dynamax_em": dynamax_em,
     "limits": limit_rates,
@@ -296,7 +324,11 @@ MEASURES: dict[str, Callable[[int, int, int], float | dict[str, float]]] = {
 def measure(python: str, name: str, states: int, items: int, num_events: int) -> Row | None:
     """Runs one measurement in a process of its own; None where it fails, with the reason shown."""
     command = [python, __file__, "--measure", name, str(states), str(items), str(num_events)]
-    done = subprocess.run(command, capture_output=True, text=True)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_SECONDS)
+    except subprocess.TimeoutExpired:
+        print(f"  {name} {states} x {items}: not done in {_TIMEOUT_SECONDS} s", flush=True)
+        return None
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
         print(f"  {name} {states} x {items}: {reason}", flush=True)
@@ -307,7 +339,7 @@ def measure(python: str, name: str, states: int, items: int, num_events: int) ->
 def compare(arguments: argparse.Namespace, work: str, states: int, items: int, num: int) -> Row:
     """One row: recjax and both peers on the same work."""
     row: Row = {"work": work, "states": states, "items": items, "events": num}
-    for side in ("recjax", "hmmlearn", "dynamax"):
+    for side in ("recjax", "hmmlearn", "dynamax", *(("hmmlearn_log",) if work == "em" else ())):
         python = sys.executable if side == "recjax" else arguments.peer_python
         found = measure(python, f"{side}_{work}", states, items, num)
         row[side] = found and found["value"]
@@ -317,8 +349,8 @@ def compare(arguments: argparse.Namespace, work: str, states: int, items: int, n
 
 
 def em_events(states: int, items: int) -> int:
-    """Events of an `em` row: what hmmlearn does in well under a minute."""
-    return {16: 200_000, 64: 200_000, 256: 40_000}[states]
+    """Events of an `em` row: what the peers do in a minute or two."""
+    return {16: 200_000, 64: 200_000, 256: 40_000}[states] // (5 if items > 50_000 else 1)
 
 
 def run_all(arguments: argparse.Namespace) -> list[Row]:

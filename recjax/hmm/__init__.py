@@ -33,7 +33,7 @@ from recjax.hmm.passes import log_likelihood_per_event
 from recjax.hmm.prediction import item_log_likelihood, next_item_distribution, next_item_scores
 from recjax.hmm.restarts import Member, fit_restarts
 from recjax.hmm.sampling import draw_continuations, draw_users, sample_continuations, sample_users
-from recjax.hmm.sharding import place_tables, row_placer, table_shardings
+from recjax.hmm.sharding import place_tables, row_placer, spread_rows, table_shardings
 from recjax.hmm.start import kmeans_params
 from recjax.hmm.stepwise import fit_stepwise
 from recjax.hmm.tables import SamplingTables, make_tables
@@ -86,6 +86,7 @@ __all__ = [
     "sample_states",
     "sample_users",
     "smoother",
+    "spread_rows",
     "table_shardings",
     "to_arrays",
     "validate_events",

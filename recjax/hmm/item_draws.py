@@ -8,6 +8,7 @@ word of (row, time), see `words`. Called by `sampling`.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 
 import jax
@@ -18,7 +19,7 @@ from recjax.hmm.tables import SamplingTables
 from recjax.hmm.words import RowWords, as_uniform
 
 MAX_TRIES = 32  # draws of an item that is new to its user, before the sequence ends instead
-_BLOCK_ROWS = {"cpu": 4096}  # rows drawn together; accelerators take all at once
+_BLOCK_ROWS = 4096  # rows drawn together on CPU; accelerators take all at once
 _CHUNK_STEPS = 8  # steps whose words are made together
 _RETRY_SHARES = (4, 64)  # rows drawn again at a time are 1/4, at the end 1/64 of the batch
 
@@ -60,7 +61,12 @@ def draw_items(
         return _draw_in_order(tables, block, no_repeats)
 
     block = _Block(words.keys.T, states, lengths, seen.T, window.T)
-    return _by_length(draw_block, block)
+    if lengths.shape[0] <= _BLOCK_ROWS:
+        return draw_block(block)
+    # The platform that compiles decides, which need not be the one that traces.
+    return jax.lax.platform_dependent(
+        block, cpu=functools.partial(_by_length, draw_block), default=draw_block
+    )
 
 
 @jax.tree_util.register_dataclass
@@ -93,10 +99,7 @@ def _by_length(
     draw_block: Callable[[_Block], tuple[jax.Array, jax.Array]], block: _Block
 ) -> tuple[jax.Array, jax.Array]:
     """Draws rows of like length together, a cache-full at a time, so that few steps are idle."""
-    num_rows = block.lengths.shape[0]
-    size = _BLOCK_ROWS.get(jax.default_backend(), num_rows)
-    if num_rows <= size:
-        return draw_block(block)
+    num_rows, size = block.lengths.shape[0], _BLOCK_ROWS
     num_blocks = -(-num_rows // size)
     order = jnp.argsort(block.lengths)
     spare = jnp.full(num_blocks * size - num_rows, num_rows, order.dtype)

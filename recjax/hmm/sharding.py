@@ -10,7 +10,7 @@ those that share the rows. Tables and events are never gathered.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import jax
@@ -20,6 +20,7 @@ from recjax.hmm.counts import Counts
 from recjax.hmm.events import Layout
 from recjax.hmm.parameters import HmmParams
 from recjax.hmm.passes import Place
+from recjax.hmm.tables import SamplingTables
 
 Tables = TypeVar("Tables", HmmParams, Counts)
 
@@ -93,6 +94,35 @@ def row_placer(mesh: Mesh, *, data_axes: Sequence[str] = ("data",)) -> Place:
         return jax.device_put(layout, sharding)
 
     return place
+
+
+def spread_rows(
+    mesh: Mesh, draw: Callable[..., Any], *, data_axes: Sequence[str] = ("data",)
+) -> Callable[[jax.Array, SamplingTables, jax.Array], Any]:
+    """Returns a jitted `draw(key, tables, rows int32 [B])` whose rows are cut over `data_axes`.
+
+    Every device draws its own rows (the same ones that a single device draws) and asks no other;
+    left to the partitioner, the loops over blocks of rows would run on all devices.
+
+    Args:
+        mesh: the devices.
+        draw: e.g. `functools.partial(draw_users, max_len=50)`; its results have rows first.
+        data_axes: mesh axes, whose sizes must divide B.
+
+    Raises:
+        ValueError: if the mesh has no such axis.
+    """
+    for axis in data_axes:
+        _size(mesh, axis)
+    whole, by_row = PartitionSpec(), PartitionSpec(tuple(data_axes))
+    spread = jax.shard_map(
+        draw,
+        mesh=mesh,
+        in_specs=(whole, whole, by_row),
+        out_specs=by_row,
+        check_vma=False,  # loops that start from constants are taken for unsharded ones
+    )
+    return jax.jit(spread)
 
 
 def _size(mesh: Mesh, axis: str) -> int:

@@ -135,26 +135,18 @@ def test_rows_are_equal_on_one_and_on_eight_devices(extreme, no_repeats):
 def test_blocks_of_rows_draw_what_one_block_draws(extreme, no_repeats, monkeypatch):
     options = {"max_len": 19, "no_repeats": no_repeats}
     whole, states = hmm.sample_users(jax.random.key(4), extreme, 200, **options)
-    monkeypatch.setitem(item_draws._BLOCK_ROWS, "cpu", 48)
+    monkeypatch.setattr(item_draws, "_BLOCK_ROWS", 48)
     jax.clear_caches()  # the block size is read while tracing
     blocks, block_states = hmm.sample_users(jax.random.key(4), extreme, 200, **options)
     jax.clear_caches()
     jax.tree.map(np.testing.assert_array_equal, (whole, states), (blocks, block_states))
 
 
-def test_rows_spread_by_shard_map_need_no_communication(extreme):
+def test_spread_rows_need_no_communication(extreme):
     mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
     tables, rows = hmm.make_tables(extreme), jnp.arange(64, dtype=jnp.int32)
     draw = functools.partial(hmm.draw_users, max_len=9, no_repeats=True)
-    spread = jax.jit(
-        jax.shard_map(
-            draw,
-            mesh=mesh,
-            in_specs=(PartitionSpec(), PartitionSpec(), PartitionSpec("data")),
-            out_specs=PartitionSpec("data"),
-            check_vma=False,  # its loops start from constants
-        )
-    )
+    spread = hmm.spread_rows(mesh, draw)
     text = spread.lower(jax.random.key(0), tables, rows).compile().as_text()
     assert not re.search("all-gather|all-reduce|all-to-all|collective-permute", text)
     jax.tree.map(
