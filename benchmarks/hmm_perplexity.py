@@ -28,16 +28,10 @@ On the leave-one-out log the same models also rank the catalogue, beside the cou
 history masked and half ties; their trial is then chosen by NDCG@10 on validation.
 """
 
-import argparse
 import dataclasses
-import datetime
 import itertools
 import json
 import math
-import os
-import platform
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -46,6 +40,7 @@ import jax
 import numpy as np
 import real_logs
 from real_logs import Grids, Log
+from records import make_parser, write_record
 
 from recjax import hmm
 from recjax.data.vocabulary import NUM_SPECIALS
@@ -200,7 +195,7 @@ def measure(
     kernel_axis: tuple[str, tuple],
     iterations: int,
 ) -> Iterator[dict]:
-    """Yields one row per family: what validation chose, and its perplexity on the test part."""
+    """Yields the rows of every family: what validation chose and its test, then each trial."""
     chosen: dict[str, dict] = {}
     for family in families:
         if family == "factored" and log.cells is None and log.sizes.num_actions == 1:
@@ -221,6 +216,7 @@ def measure(
         row = {
             "log": log.name,
             "family": family,
+            "part": "test",
             "split": log.split,
             "items": log.sizes.num_items,
             "train_events": sum(min(len(grids[0]), MAX_LEN) for grids in log.train),
@@ -228,18 +224,18 @@ def measure(
             "test_perplexity": judge(model, log, log.test)["perplexity"],
             **{f"chosen_{name}": setting for name, setting in trial.items()},
             "features": log.feature_source if family.startswith("content") else None,
-            "trials": [trial | found for trial, _, found in tried],
         }
         if isinstance(model, hmm.HmmParams) and model.kernel is not None:
             row["kernel_weight"] = _kernel_weight(model)
-            row["lags"] = np.asarray(model.kernel.lags).round(4).tolist()
+            row |= {f"lag_{n}": w for n, w in enumerate(np.asarray(model.kernel.lags).tolist(), 1)}
         if "ndcg_at_10" in found:
             trial, model, _ = max(tried, key=lambda one: one[2]["ndcg_at_10"])
             ranking = judge(model, log, log.test)
-            row |= {"chosen_for_ranking": trial} | {
-                name: ranking[name] for name in ("ndcg_at_10", "hr_at_10")
-            }
+            row |= {f"chosen_for_ranking_{name}": setting for name, setting in trial.items()}
+            row |= {name: ranking[name] for name in ("ndcg_at_10", "hr_at_10")}
         yield row | {"seconds": time.perf_counter() - begin}
+        for trial, _, found in tried:
+            yield {"log": log.name, "family": family, "part": "validation"} | trial | found
 
 
 def judge(model: hmm.HmmParams | Markov, log: Log, scored: Scored) -> dict:
@@ -297,7 +293,7 @@ def floor_row(log: Log, grid: CountingGrid) -> dict:
     width = log.sizes.num_items + NUM_SPECIALS
     floor = fit_floor("counting", sequences, width, examples(log.validation), grid, True)
     ranks = rank_examples(floor, examples(log.test), mask_history=True)
-    return {"log": log.name, "family": "counting_floor", "split": log.split} | {
+    return {"log": log.name, "family": "counting_floor", "part": "test", "split": log.split} | {
         **{f"chosen_{name}": value for name, value in floor.settings.items()},
         **_means(ranks),
     }
@@ -308,39 +304,19 @@ def _means(ranks: np.ndarray) -> dict:
     return {name: float(metrics[name].mean()) for name in ("ndcg_at_10", "hr_at_10")}
 
 
-def write(path: Path, rows: list[dict]) -> None:
-    """Writes rows with what they were measured with."""
-    git = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True)
-    device = jax.devices()[0]
-    result = {
-        "command": " ".join(["python", *sys.argv]),
-        "date": datetime.date.today().isoformat(),
-        "git": git.stdout.strip(),
-        "hardware": f"{device.device_kind}, {os.cpu_count()} CPU cores, {platform.machine()}",
-        "versions": {name: __import__(name).__version__ for name in ("jax", "numpy", "scipy")}
-        | {"python": platform.python_version()},
-        "rows": rows,
-    }
-    path.write_text(json.dumps(result, indent=1) + "\n")
-
-
 def main() -> None:
-    """Measures the logs one after another, writing what is done after each row."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    """Measures the logs one after another; --quick: 400 users of one log, two iterations."""
+    parser = make_parser(__doc__)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--logs", nargs="+", default=list(real_logs.READERS))
     parser.add_argument("--families", nargs="+", default=list(FAMILIES), choices=FAMILIES)
-    parser.add_argument("--quick", action="store_true", help="400 users, one log, two iterations")
-    parser.add_argument("--output", type=Path)
     arguments = parser.parse_args()
     names = arguments.logs[:1] if arguments.quick else arguments.logs
     rows: list[dict] = []
 
     def done(row: dict) -> None:
         rows.append(row)
-        print(json.dumps({k: v for k, v in row.items() if k != "trials"}), flush=True)
-        if arguments.output:
-            write(arguments.output, rows)
+        print(json.dumps(row), flush=True)
 
     for name in names:
         log = real_logs.read_log(
@@ -355,6 +331,7 @@ def main() -> None:
             kernel_axis = ("window", (5, 10))
         for row in measure(log, arguments.families, states, kernel_axis, iterations):
             done(row)
+    write_record("hmm_perplexity", rows, arguments)
 
 
 if __name__ == "__main__":

@@ -352,6 +352,18 @@ def compare(arguments: argparse.Namespace, work: str, states: int, items: int, n
     return row
 
 
+def peer_versions(python: str) -> dict[str, str]:
+    """Returns the versions of the peers that are installed there."""
+    code = """if True:
+        import importlib.metadata as m
+        names = [d.metadata["Name"] for d in m.distributions()]
+        for name in ("hmmlearn", "dynamax"):
+            if name in names: print(name, m.version(name))
+    """
+    lines = subprocess.run([python, "-c", code], capture_output=True, text=True).stdout
+    return dict(line.split() for line in lines.splitlines())
+
+
 def em_events(states: int, items: int) -> int:
     """Events of an `em` row: what the peers do in a minute or two."""
     return {16: 200_000, 64: 200_000, 256: 40_000}[states] // (5 if items > 50_000 else 1)
@@ -396,7 +408,7 @@ def main() -> None:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         print(json.dumps({"value": value, "peak_mib": peak}))
         return
-    write_record("hmm_speed", run_all(arguments), arguments)
+    write_record("hmm_speed", run_all(arguments), arguments, peer_versions(arguments.peer_python))
 
 
 if __name__ == "__main__":

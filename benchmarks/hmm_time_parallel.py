@@ -7,21 +7,15 @@ smoother), both ways, best of 100 calls of each in turn, compile time apart.
 `recjax.hmm.associative` takes its rule from here (`FASTER_WITHIN`).
 """
 
-import argparse
-import datetime
 import functools
 import json
-import os
-import platform
-import subprocess
-import sys
 import time
-from pathlib import Path
 from types import ModuleType
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from records import make_parser, write_record
 
 from recjax import hmm
 from recjax.hmm import associative, recursions
@@ -80,7 +74,7 @@ def _model(rng: np.random.Generator, num_states: int) -> hmm.HmmParams:
         return rng.dirichlet(np.ones(shape[-1]), shape[:-1]).astype(np.float32)
 
     return hmm.HmmParams(
-        start=rows(num_states),
+        start=rows(1, num_states),
         transition=rows(num_states, num_states),
         stop=np.full(num_states, 1e-3, np.float32),
         action=rows(num_states, 1),
@@ -90,34 +84,14 @@ def _model(rng: np.random.Generator, num_states: int) -> hmm.HmmParams:
     )
 
 
-def write(path: Path, rows: list[dict]) -> None:
-    """Writes rows with what they were measured with."""
-    git = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True)
-    device = jax.devices()[0]
-    result = {
-        "command": " ".join(["python", *sys.argv]),
-        "date": datetime.date.today().isoformat(),
-        "git": git.stdout.strip(),
-        "hardware": f"{device.device_kind}, {os.cpu_count()} CPU cores, {platform.machine()}",
-        "versions": {"python": platform.python_version(), "jax": jax.__version__},
-        "rows": rows,
-    }
-    path.write_text(json.dumps(result, indent=1) + "\n")
-
-
 def main() -> None:
     """Measures all sizes and writes them."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--output", type=Path)
-    arguments = parser.parse_args()
-    sizes = QUICK_SIZES if arguments.quick else SIZES
+    arguments = make_parser(__doc__).parse_args()
     rows = []
-    for num_steps, num_rows, num_states in sizes:
+    for num_steps, num_rows, num_states in QUICK_SIZES if arguments.quick else SIZES:
         rows.append(measure(num_steps, num_rows, num_states))
         print(json.dumps(rows[-1]), flush=True)
-        if arguments.output:
-            write(arguments.output, rows)
+    write_record("hmm_time_parallel", rows, arguments)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from typing import Any
 Row = dict[str, Any]
 
 _RESULTS = Path(__file__).parent / "results"
-_PACKAGES = ("jax", "jaxlib", "numpy", "flax", "optax", "hmmlearn", "dynamax", "torch")
+_PACKAGES = ("jax", "jaxlib", "numpy", "scipy", "flax", "optax")
 
 
 def make_parser(docstring: str | None) -> argparse.ArgumentParser:
@@ -33,14 +33,22 @@ def make_parser(docstring: str | None) -> argparse.ArgumentParser:
     return parser
 
 
-def write_record(name: str, rows: list[Row], arguments: argparse.Namespace) -> Path:
-    """Writes rows to the file asked for; a quick run without --output writes no result."""
+def write_record(
+    name: str,
+    rows: list[Row],
+    arguments: argparse.Namespace,
+    versions: dict[str, str] | None = None,
+) -> Path:
+    """Writes rows to the file asked for; a quick run without --output writes no result.
+
+    `versions` are those of programs that do not live in this Python.
+    """
     record = {
-        "command": shlex.join(["python", f"benchmarks/{name}.py", *sys.argv[1:]]),
+        "command": shlex.join(["python", f"benchmarks/{name}.py", *map(_public, sys.argv[1:])]),
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
         "git": _git_revision(),
         "hardware": _hardware(),
-        "versions": _versions(),
+        "versions": _versions() | (versions or {}),
         "rows": rows,
     }
     output = arguments.output or _RESULTS / f"{name}.json"
@@ -64,6 +72,11 @@ def median_seconds(run: Callable[[], Any], repeats: int = 5) -> float:
         run()
         times.append(time.perf_counter() - start)
     return statistics.median(times)
+
+
+def _public(argument: str) -> str:
+    """An argument without the folders of this machine."""
+    return Path(argument).name if Path(argument).is_absolute() else argument
 
 
 def _git_revision() -> str:
