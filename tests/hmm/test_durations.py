@@ -338,3 +338,14 @@ def test_durations_that_do_not_fit_are_named(toolbox, params):
         toolbox.settings(max_duration=0)
     with pytest.raises(ValueError, match="max_duration = 2 with one state"):
         toolbox.settings(max_duration=2, num_states=1)
+
+
+def test_conditional_draws_refuse_durations_by_name(params, events):
+    key = jax.random.key(0)
+    for draw in (
+        lambda: hmm.sample_fills(key, params, events, np.zeros(events.items.shape, bool)),
+        lambda: hmm.sample_prefixes(key, params, events, 1),
+        lambda: hmm.sample_bound(key, params, np.array([0]), max_len=3),
+    ):
+        with pytest.raises(ValueError, match="duration: conditional draws know no explicit"):
+            draw()
