@@ -124,7 +124,7 @@ def _products(combine: Callable[[_Element, _Element], _Element], elements: _Elem
     """
     num_steps = elements[0].shape[0]
     places = jnp.arange(num_steps)
-    strides = 2 ** np.arange(max(num_steps - 1, 0).bit_length())
+    strides = jnp.asarray(2 ** np.arange(max(num_steps - 1, 0).bit_length()), jnp.int32)
 
     def double(element: _Element, stride: jax.Array) -> tuple[_Element, None]:
         earlier = jax.tree.map(lambda leaf: jnp.roll(leaf, stride, axis=0), element)
