@@ -210,6 +210,8 @@ def _model() -> ConfigDict:
             "attention_dropout_rate": 0.2,
             "norm": "pre",  # or "post"
             "dtype": "float32",  # compute; parameters stay float32
+            "scan": False,  # one compiled block run num_layers times: compiles faster
+            "remat": "none",  # computed again backward: "dots" (attention, not layers) or "full"
             "inputs": ("item", "action", "position", "gap", "category"),
         }
     )

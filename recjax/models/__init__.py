@@ -6,6 +6,7 @@ trainer `init` and `loss`. No files, no mesh, no training here.
 
 from recjax.models.attention import SelfAttention, attend
 from recjax.models.bert import BertEncoder, EncoderConfig
+from recjax.models.blocks import BodyConfig, stack_layers, unstack_layers
 from recjax.models.dropout import dropout, fold_in_rows, row_uniform
 from recjax.models.embeddings import INPUTS, MASK_ID, NUM_SPECIALS, PAD_ID, UNK_ID
 from recjax.models.heads import ClickHead, ItemBias
@@ -17,6 +18,7 @@ __all__ = [
     "PAD_ID",
     "UNK_ID",
     "BertEncoder",
+    "BodyConfig",
     "ClickHead",
     "EncoderConfig",
     "ItemBias",
@@ -25,4 +27,6 @@ __all__ = [
     "dropout",
     "fold_in_rows",
     "row_uniform",
+    "stack_layers",
+    "unstack_layers",
 ]

@@ -1,7 +1,7 @@
 """Attention through one function, so that a kernel can be chosen in one place.
 
 `attend` is the XLA path; fused kernels will stand behind the same signature. `SelfAttention` adds
-the projections. Called by `recjax.models.bert`.
+the projections. Called by `recjax.models.blocks`.
 """
 
 import jax
@@ -23,7 +23,7 @@ def attend(
     causal: bool,
     dropout_rate: float = 0.0,
     keys: jax.Array | None = None,
-    site: int = 0,
+    site: int | jax.Array = 0,
 ) -> jax.Array:
     """Scaled dot-product attention inside segments; softmax in float32.
 
@@ -38,7 +38,7 @@ def attend(
         causal: whether a position is kept from seeing later ones (static).
         dropout_rate: share of attention weights dropped (static).
         keys: typed PRNG keys [B], or None for no dropout.
-        site: dropout's call site (static).
+        site: dropout's call site; scalar.
 
     Returns:
         float [B, T, H, D] in value's dtype.
@@ -72,7 +72,12 @@ class SelfAttention(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: jax.Array, segments: jax.Array, causal: bool, keys: jax.Array | None, site: int
+        self,
+        x: jax.Array,
+        segments: jax.Array,
+        causal: bool,
+        keys: jax.Array | None,
+        site: int | jax.Array,
     ) -> jax.Array:
         """Maps float [B, T, D] to float [B, T, D]; see `attend` for the other arguments."""
         width = x.shape[-1]

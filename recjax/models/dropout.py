@@ -2,7 +2,7 @@
 
 The trainer derives one key per row from (run key, step, global row), so every engine and device
 count draws the same masks, and a row's mask does not change with the rest of its batch. A site is
-a constant per call (embedding, layer and place in it). Called by `recjax.models`, `recjax.tasks`.
+a number per call (embedding, layer and place in it). Called by `recjax.models`, `recjax.tasks`.
 """
 
 import math
@@ -25,7 +25,7 @@ def row_uniform(keys: jax.Array, site: int, shape: tuple[int, ...]) -> jax.Array
     return draw(fold_in_rows(keys, site))
 
 
-def row_bits(keys: jax.Array, site: int, shape: tuple[int, ...]) -> jax.Array:
+def row_bits(keys: jax.Array, site: int | jax.Array, shape: tuple[int, ...]) -> jax.Array:
     """Draws uint32 [B, *shape] from a counter hash seeded by threefry; for dropout only.
 
     Threefry gives two words per row, once for all sites; element i is a counter mixed with the
@@ -35,7 +35,7 @@ def row_bits(keys: jax.Array, site: int, shape: tuple[int, ...]) -> jax.Array:
 
     Args:
         keys: typed PRNG keys [B].
-        site: constant of the call site (static).
+        site: number of the call site; scalar.
         shape: of one row (static).
 
     Returns:
@@ -45,21 +45,23 @@ def row_bits(keys: jax.Array, site: int, shape: tuple[int, ...]) -> jax.Array:
         Wellons (2018), "Prospecting for Hash Functions", lowbias32.
     """
     seeds = jax.vmap(lambda key: jax.random.bits(key, (2,)))(fold_in_rows(keys, _SEED_SITE))
-    seeds = _mix(seeds + jnp.uint32(site * _GOLDEN % 2**32))
+    seeds = _mix(seeds + jnp.asarray(site, jnp.uint32) * jnp.uint32(_GOLDEN))
     seeds = seeds.reshape(len(keys), 2, *(1 for _ in shape))
     counter = jnp.arange(math.prod(shape), dtype=jnp.uint32).reshape(1, *shape)
     counter = jnp.broadcast_to(counter, (len(keys), *shape))
     return _mix(_mix(counter + seeds[:, 0]) ^ seeds[:, 1])
 
 
-def dropout(x: jax.Array, rate: float, keys: jax.Array | None, *, site: int) -> jax.Array:
+def dropout(
+    x: jax.Array, rate: float, keys: jax.Array | None, *, site: int | jax.Array
+) -> jax.Array:
     """Zeroes elements with probability `rate` and scales the others by 1 / (1 - rate).
 
     Args:
         x: float [B, ...].
         rate: share of elements dropped, 0 <= rate < 1 (static).
         keys: typed PRNG keys [B], or None for no dropout.
-        site: constant of the call site (static).
+        site: number of the call site; scalar.
 
     Returns:
         float [B, ...]; x itself when keys is None or rate is 0.

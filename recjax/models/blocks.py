@@ -1,0 +1,249 @@
+"""Transformer blocks: the body that the behaviour encoder and the text encoder share.
+
+Layers are written out one by one or scanned, with or without recomputation in the backward pass;
+all four give the same numbers. Called by `recjax.models.bert` and `recjax.models.text_bert`.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from recjax.models.attention import SelfAttention
+from recjax.models.dropout import dropout
+from recjax.models.initialisers import kernel_init, partitioned
+
+# Dropout sites: one constant per place, so that no two places share a mask.
+_EMBEDDING_SITE = 1
+_SITES_PER_LAYER = 8
+
+# What a block keeps for the backward pass; the rest is computed again.
+_REMAT_POLICIES: dict[str, Callable[..., Any] | None] = {
+    "none": None,
+    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    "full": jax.checkpoint_policies.nothing_saveable,
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BodyConfig:
+    """Sizes and settings of the blocks.
+
+    Attributes:
+        num_layers: transformer blocks.
+        hidden_dim: width D.
+        num_heads: attention heads, a divisor of hidden_dim.
+        mlp_dim: width of the feed-forward part.
+        max_len: positions; the longest sequence.
+        dropout_rate: after the embeddings and after both parts of a block.
+        attention_dropout_rate: on the attention weights.
+        norm: "pre" (layer norm before each part) or "post" (after, as in BERT).
+        norm_epsilon: added to the variance in a layer norm.
+        dtype: compute dtype, "float32" or "bfloat16".
+        scan: whether one block is compiled and run num_layers times; compiles faster, and the
+            layers' parameters are one tree with a leading layer axis (see `stack_layers`).
+        remat: what the backward pass computes again: "none", "dots" (all but matrix products with
+            weights) or "full".
+
+    Raises:
+        ValueError: if a setting is out of range, naming it.
+    """
+
+    num_layers: int = 2
+    hidden_dim: int = 64
+    num_heads: int = 2
+    mlp_dim: int = 256
+    max_len: int = 50
+    dropout_rate: float = 0.2
+    attention_dropout_rate: float = 0.2
+    norm: str = "pre"
+    norm_epsilon: float = 1e-6
+    dtype: str = "float32"
+    scan: bool = False
+    remat: str = "none"
+
+    def __post_init__(self) -> None:
+        for name in ("num_layers", "hidden_dim", "num_heads", "mlp_dim", "max_len"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.hidden_dim % self.num_heads:
+            raise ValueError(
+                f"hidden_dim {self.hidden_dim} not divisible by {self.num_heads} heads"
+            )
+        if self.norm not in ("pre", "post"):
+            raise ValueError(f"norm must be 'pre' or 'post', got {self.norm!r}")
+        if self.dtype not in ("float32", "bfloat16"):
+            raise ValueError(f"dtype must be 'float32' or 'bfloat16', got {self.dtype!r}")
+        if self.remat not in _REMAT_POLICIES:
+            raise ValueError(f"remat must be one of {[*_REMAT_POLICIES]}, got {self.remat!r}")
+        for name in ("dropout_rate", "attention_dropout_rate"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} must be in [0, 1), got {getattr(self, name)}")
+
+
+class Block(nn.Module):
+    """One transformer block: self-attention, then a GELU feed-forward part, each with residual.
+
+    Attributes:
+        config: the encoder's settings.
+    """
+
+    config: BodyConfig
+
+    @nn.compact
+    def __call__(
+        self,
+        x: jax.Array,
+        layer: int | jax.Array,
+        segments: jax.Array,
+        keys: jax.Array | None,
+        causal: bool,
+    ) -> tuple[jax.Array, None]:
+        """Maps float [B, T, D] to float [B, T, D]; the None is what a scan stacks.
+
+        Args:
+            x: float [B, T, D].
+            layer: number of the block, for its dropout sites; scalar.
+            segments: int32 [B, T]; 0 is padding.
+            keys: typed PRNG keys [B], or None for no dropout.
+            causal: whether a position is kept from seeing later ones (static).
+        """
+        config = self.config
+        site = _EMBEDDING_SITE + 1 + layer * _SITES_PER_LAYER
+        attention = SelfAttention(
+            config.num_heads,
+            config.attention_dropout_rate,
+            jnp.dtype(config.dtype),
+            name="attention",
+        )
+        norms = [layer_norm(config, name) for name in ("attention_norm", "mlp_norm")]
+        parts = (
+            lambda y: attention(y, segments, causal, keys, site),
+            lambda y: self._mlp(y),
+        )
+        for index, (norm, part) in enumerate(zip(norms, parts, strict=True)):
+            y = part(norm(x) if config.norm == "pre" else x)
+            x = x + dropout(y, config.dropout_rate, keys, site=site + 1 + index)
+            x = norm(x) if config.norm == "post" else x
+        return x, None
+
+    def _mlp(self, x: jax.Array) -> jax.Array:
+        config = self.config
+        wide = dense(config.mlp_dim, config, ("embed", "mlp"), "mlp_in")(x)
+        return dense(config.hidden_dim, config, ("mlp", "embed"), "mlp_out")(
+            nn.gelu(wide, approximate=False)
+        )
+
+
+class Encoder(nn.Module):
+    """Layer norm and dropout of embeddings, then the blocks; subclasses add the embeddings.
+
+    Attributes:
+        config: sizes and settings.
+    """
+
+    config: BodyConfig
+
+    def setup(self) -> None:
+        """Declares norms and blocks."""
+        config = self.config
+        self.embedding_norm = layer_norm(config)
+        if config.scan:
+            self.layers = _scanned(config)(config)
+        else:
+            self.layers = [_block_type(config)(config) for _ in range(config.num_layers)]
+        if config.norm == "pre":
+            self.final_norm = layer_norm(config)
+
+    def encode(
+        self, x: jax.Array, segments: jax.Array, causal: bool, keys: jax.Array | None = None
+    ) -> jax.Array:
+        """Runs the blocks.
+
+        Args:
+            x: float [B, T, D], from `embed`.
+            segments: int32 [B, T]; 0 is padding, sequences of one row have different numbers.
+            causal: whether positions are kept from seeing later ones (static).
+            keys: typed PRNG keys [B] for dropout, or None for none.
+
+        Returns:
+            Hidden states float [B, T, D] in the compute dtype; of no meaning on padding.
+        """
+        x = dropout(x, self.config.dropout_rate, keys, site=_EMBEDDING_SITE)
+        if self.config.scan:
+            numbers = jnp.arange(self.config.num_layers)
+            x, _ = self.layers(x, numbers, segments, keys, causal)
+        else:
+            for number, layer in enumerate(self.layers):
+                x, _ = layer(x, number, segments, keys, causal)
+        return self.final_norm(x) if self.config.norm == "pre" else x
+
+
+def _block_type(config: BodyConfig) -> Any:
+    policy = _REMAT_POLICIES[config.remat]
+    if policy is None:
+        return Block
+    # Inside a scan nothing can merge the two computations; elsewhere a barrier must stop it.
+    return nn.remat(Block, policy=policy, prevent_cse=not config.scan, static_argnums=(5,))
+
+
+def _scanned(config: BodyConfig) -> Any:
+    return nn.scan(
+        _block_type(config),
+        variable_axes={"params": 0},
+        split_rngs={"params": True},
+        in_axes=(0, nn.broadcast, nn.broadcast, nn.broadcast),
+        length=config.num_layers,
+        metadata_params={nn.meta.PARTITION_NAME: None},
+    )
+
+
+def stack_layers(params: dict[str, Any]) -> dict[str, Any]:
+    """Turns an encoder's layers_0, layers_1, ... into `layers`, as `scan` wants them.
+
+    Args:
+        params: parameters of an encoder without scan; layers [...] each.
+
+    Returns:
+        The same with layers [L, ...] under one name.
+    """
+    names = sorted((n for n in params if n.startswith("layers_")), key=lambda n: int(n[7:]))
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(params[n] for n in names))
+    return {n: leaf for n, leaf in params.items() if n not in names} | {"layers": stacked}
+
+
+def unstack_layers(params: dict[str, Any]) -> dict[str, Any]:
+    """Undoes `stack_layers`: `layers` [L, ...] becomes layers_0, layers_1, ..., each [...]."""
+    count = len(jax.tree.leaves(params["layers"])[0])
+    rest = {name: leaf for name, leaf in params.items() if name != "layers"}
+    return rest | {
+        f"layers_{number}": jax.tree.map(lambda leaf: leaf[number], params["layers"])  # noqa: B023
+        for number in range(count)
+    }
+
+
+def layer_norm(config: BodyConfig, name: str | None = None) -> nn.LayerNorm:
+    """Returns layer norm over [..., D] with float32 statistics."""
+    return nn.LayerNorm(
+        epsilon=config.norm_epsilon,
+        dtype=jnp.dtype(config.dtype),
+        scale_init=partitioned(nn.initializers.ones_init(), ("embed",)),
+        bias_init=partitioned(nn.initializers.zeros_init(), ("embed",)),
+        name=name,
+    )
+
+
+def dense(
+    features: int, config: BodyConfig, axes: tuple[str | None, str | None], name: str | None = None
+) -> nn.Dense:
+    """Returns a layer [..., D] to [..., features] in the compute dtype; axes name the kernel's."""
+    return nn.Dense(
+        features,
+        dtype=jnp.dtype(config.dtype),
+        kernel_init=partitioned(kernel_init, axes),
+        bias_init=partitioned(nn.initializers.zeros_init(), axes[1:]),
+        name=name,
+    )
