@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PURE = ("recjax.models", "recjax.losses", "recjax.metrics")
 MAY_IMPORT: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "hmm": (("recjax.hmm",), ("jax", "numpy")),
-    "models": (PURE, ("jax", "flax", "optax", "numpy")),
+    "models": (PURE, ("jax", "flax", "optax", "numpy", "safetensors", "transformers")),
     "losses": (PURE, ("jax", "flax", "optax", "numpy")),
     "metrics": (PURE, ("jax", "flax", "optax", "numpy")),
     "data": (("recjax.data", "recjax.errors"), ()),
@@ -41,7 +41,12 @@ MUST_NOT_IMPORT: dict[str, tuple[str, ...]] = {
     "evaluation": ("flax", "optax", "orbax", "absl", "ml_collections"),
     "reporting": ("jax", "flax", "optax", "orbax", "absl", "ml_collections"),
 }
-ONLY_IN = {"orbax": "checkpoints.py", "tensorboardX": "logs.py", "tensorboard": "logs.py"}
+ONLY_IN = {
+    "orbax": "checkpoints.py",
+    "tensorboardX": "logs.py",
+    "tensorboard": "logs.py",
+    "safetensors": "pretrained.py",
+}
 TOP_FLOOR = ("train", "experiment", "stages", "main", "context")  # nothing below imports these
 DRAWERS = {"utils", "util", "common", "misc", "helpers", "helper", "lib", "tools"}
 IMPORT_NAMES = {"absl_py": "absl", "ibis_framework": "ibis", "orbax_checkpoint": "orbax"}

@@ -1,15 +1,23 @@
 """Flax Linen modules, configured by plain dataclasses; parameters are a plain float32 tree.
 
 `embed` and `encode` are separate calls. Only this room knows flax modules: `recjax.tasks` gives the
-trainer `init` and `loss`. No files, no mesh, no training here.
+trainer `init` and `loss`. No files but pretrained weights, no mesh, no training here.
 """
 
 from recjax.models.attention import SelfAttention, attend
 from recjax.models.bert import BertEncoder, EncoderConfig
+from recjax.models.bert_settings import to_bert_settings, to_text_config
 from recjax.models.blocks import BodyConfig, stack_layers, unstack_layers
 from recjax.models.dropout import dropout, fold_in_rows, row_uniform
 from recjax.models.embeddings import INPUTS, MASK_ID, NUM_SPECIALS, PAD_ID, UNK_ID
 from recjax.models.heads import ClickHead, ItemBias
+from recjax.models.pretrained import read_bert, write_bert
+from recjax.models.text_bert import (
+    TextBert,
+    TextConfig,
+    TextOutput,
+    init_text_bert,
+)
 
 __all__ = [
     "INPUTS",
@@ -23,10 +31,18 @@ __all__ = [
     "EncoderConfig",
     "ItemBias",
     "SelfAttention",
+    "TextBert",
+    "TextConfig",
+    "TextOutput",
     "attend",
     "dropout",
     "fold_in_rows",
+    "init_text_bert",
+    "read_bert",
     "row_uniform",
     "stack_layers",
+    "to_bert_settings",
+    "to_text_config",
     "unstack_layers",
+    "write_bert",
 ]

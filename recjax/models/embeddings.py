@@ -1,7 +1,8 @@
 """Turns events into vectors: the sum of item, action, position, gap and category embeddings.
 
 The special ids are those of `recjax.data.vocabulary` (a test holds them together; models import
-no data code). Called by `recjax.models.bert`.
+no data code). `TextEmbedding` does the same for the tokens of a text. Called by
+`recjax.models.bert` and `recjax.models.text_bert`.
 """
 
 import jax
@@ -97,3 +98,33 @@ class EventEmbedding(nn.Module):
         if "category" in self.inputs:
             x = x + self.category(jnp.take(constants["item_category"], items, mode="clip"))
         return x
+
+
+class TextEmbedding(nn.Module):
+    """The sum of word, position and token type embeddings, as in BERT.
+
+    Attributes:
+        vocab_size: token ids V.
+        num_token_types: token types.
+        max_len: positions.
+        dim: D.
+    """
+
+    vocab_size: int
+    num_token_types: int
+    max_len: int
+    dim: int
+
+    def setup(self) -> None:
+        """Declares the three tables."""
+        self.word = Table(self.vocab_size, self.dim, ("vocab", "embed"))
+        self.position = Table(self.max_len, self.dim)
+        self.token_type = Table(self.num_token_types, self.dim)
+
+    def __call__(self, tokens: jax.Array, positions: jax.Array, types: jax.Array) -> jax.Array:
+        """Embeds tokens, positions and token types int32 [B, T] -> float32 [B, T, D]."""
+        return self.word(tokens) + self.token_type(types) + self.position(positions)
+
+    def word_table(self) -> jax.Array:
+        """Returns the word table float32 [V, D], which tied outputs use again."""
+        return self.word.table

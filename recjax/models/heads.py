@@ -1,12 +1,13 @@
-"""What stands on top of the encoder: the item bias of tied outputs and the click tower.
+"""What stands on top of the encoders: tied outputs, the click tower, BERT's pooler and heads.
 
-Called by `recjax.tasks`.
+Called by `recjax.tasks` and `recjax.models.text_bert`.
 """
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from recjax.models.blocks import BodyConfig, dense, layer_norm
 from recjax.models.dropout import dropout
 from recjax.models.embeddings import Table
 from recjax.models.initialisers import kernel_init, partitioned
@@ -108,3 +109,41 @@ class ClickHead(nn.Module):
             kernel_init=partitioned(kernel_init, (None, None)),
             name=name,
         )
+
+
+class Pooler(nn.Module):
+    """Summarises a text by its first token, as BERT does.
+
+    Attributes:
+        config: the encoder's settings.
+    """
+
+    config: BodyConfig
+
+    @nn.compact
+    def __call__(self, hidden: jax.Array) -> jax.Array:
+        """Maps hidden states float [B, T, D] to float [B, D], in (-1, 1)."""
+        return jnp.tanh(
+            dense(self.config.hidden_dim, self.config, ("embed", None), "dense")(hidden[:, 0])
+        )
+
+
+class MaskedTokenHead(nn.Module):
+    """What BERT does to a hidden state before it is compared with the word table.
+
+    Attributes:
+        config: the encoder's settings.
+        vocab_size: V, of the bias.
+    """
+
+    config: BodyConfig
+    vocab_size: int
+
+    @nn.compact
+    def __call__(self, hidden: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Maps hidden float [..., D] to float [..., D]; also returns the bias float32 [V]."""
+        config = self.config
+        x = dense(config.hidden_dim, config, ("embed", None), "transform")(hidden)
+        x = layer_norm(config, "norm")(nn.gelu(x, approximate=False))
+        init = partitioned(nn.initializers.zeros_init(), ("vocab",))
+        return x, self.param("bias", init, (self.vocab_size,), jnp.float32)

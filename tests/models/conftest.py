@@ -1,10 +1,13 @@
-"""A small encoder and a way to lay users out in rows, packed or one by one."""
+"""Small encoders, random parameters, and users laid out in rows, packed or one by one."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 
-from recjax.models import EncoderConfig
+from recjax.models import EncoderConfig, TextConfig, init_text_bert
+from recjax.models.text_bert import HEADS
 
 
 @pytest.fixture
@@ -39,3 +42,23 @@ def lay_out():
         return {name: jnp.asarray(value) for name, value in batch.items()}
 
     return lay
+
+
+@pytest.fixture
+def text_config():
+    return TextConfig(
+        vocab_size=24, num_layers=2, hidden_dim=8, num_heads=2, mlp_dim=12, max_len=10
+    )
+
+
+@pytest.fixture
+def random_params():
+    def make(config, heads=HEADS):
+        """Parameters of a text BERT, every number of them random, made without compiling."""
+        boxed = jax.eval_shape(lambda: init_text_bert(config, jax.random.key(0), heads))
+        rng = np.random.default_rng(0)
+        return jax.tree.map(
+            lambda leaf: rng.normal(0, 0.4, leaf.shape).astype(np.float32), nn.meta.unbox(boxed)
+        )
+
+    return make
