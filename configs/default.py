@@ -18,9 +18,7 @@ def get_config() -> ConfigDict:
     )  # fmt: skip
     config.data = _data()
     config.prepare = _prepare()
-    config.features = ConfigDict(
-        {"encoder": ""}
-    )  # "" skips the stage; "tfidf" item vectors of titles
+    config.features = _features()
     config.expansion = _expansion()
     config.model = _model()
     config.pretrain = _training(num_steps=1000, learning_rate=1e-3)
@@ -149,6 +147,17 @@ def _prepare() -> ConfigDict:
         }
     )
     return prepare
+
+
+def _features() -> ConfigDict:
+    return ConfigDict(
+        {
+            "encoder": "",  # "" skips the stage; "tfidf" or "bert": item vectors of titles
+            "folder": "",  # bert: a Hugging Face BERT with its tokenizer
+            "max_len": 32,  # bert: tokens per title, start and end tokens included
+            "batch_size": 256,  # bert: titles encoded at once
+        }
+    )
 
 
 def _expansion() -> ConfigDict:

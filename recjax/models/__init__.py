@@ -17,6 +17,7 @@ from recjax.models.text_bert import (
     TextConfig,
     TextOutput,
     init_text_bert,
+    mean_of_tokens,
 )
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "dropout",
     "fold_in_rows",
     "init_text_bert",
+    "mean_of_tokens",
     "read_bert",
     "row_uniform",
     "stack_layers",

@@ -162,3 +162,13 @@ def init_text_bert(
     params = TextBert(config).init(key, batch, method="everything")["params"]
     left_out = set(HEADS) - set(heads)
     return {name: leaf for name, leaf in params.items() if name not in left_out}
+
+
+def mean_of_tokens(hidden: jax.Array, segments: jax.Array) -> jax.Array:
+    """Returns the mean of hidden states float [B, T, D] where segments [B, T] are not 0.
+
+    float32 [B, D]; 0 where there is padding only.
+    """
+    seen = (segments > 0)[..., None].astype(jnp.float32)
+    total = (hidden.astype(jnp.float32) * seen).sum(axis=1)
+    return total / jnp.maximum(seen.sum(axis=1), 1)

@@ -22,6 +22,8 @@ from recjax.errors import Interrupted, UserError
 from recjax.logs import Progress
 from recjax.workdir import STAGE_INPUTS, Workdir, file_digest, write_json
 
+_DATA_FILES = ("path", "catalogue_path", "users_path", "graph_path", "impressions_path")
+
 
 def run_stages(
     config: ConfigDict, root: str, stages: tuple[str, ...], redo: str, console: Console
@@ -87,7 +89,9 @@ def fingerprint(stage: str, context: Context) -> dict[str, Any]:
         "inputs": {name: context.workdir.stage_digest(name) for name in before},
     }
     if stage == "prepare":
-        made_from["files"] = _input_files(context.config)
+        made_from["files"] = _digests(context.config.data, _DATA_FILES)
+    if stage == "features":
+        made_from["files"] = _digests(context.config.features, ("folder",))
     return json.loads(json.dumps(made_from, default=str))
 
 
@@ -110,13 +114,9 @@ def describe_run(config: ConfigDict) -> dict[str, Any]:
     }
 
 
-def _input_files(config: ConfigDict) -> dict[str, str]:
-    files = {}
-    for key in ("path", "catalogue_path", "users_path", "graph_path", "impressions_path"):
-        path = Path(config.data[key]) if config.data[key] else None
-        if path is not None and path.exists():
-            files[key] = file_digest(path)
-    return files
+def _digests(settings: ConfigDict, keys: tuple[str, ...]) -> dict[str, str]:
+    paths = {key: Path(settings[key]) for key in keys if settings[key]}
+    return {key: file_digest(path) for key, path in paths.items() if path.exists()}
 
 
 def _say_goodbye(context: Context) -> None:
