@@ -80,6 +80,7 @@ def sample_continuations(
     temperature: float = 1.0,
     allowed: np.ndarray | None = None,
     no_repeats: bool = False,
+    leave_out: bool = False,
 ) -> Events:
     """Draws how given users might go on, from the posterior over their state.
 
@@ -96,6 +97,8 @@ def sample_continuations(
         allowed: bool [V], the items that may be drawn, see `make_tables`; None: all.
         no_repeats: static; new events bring no item that the user had or gets. A user for whom
             32 draws bring nothing new ends there, possibly without a new event.
+        leave_out: static; True for whole users that the kernel was counted from: their own counts
+            are taken out of it while their states are filtered, see `next_item_distribution`.
 
     Returns:
         Events [B, T + max_new]: each history with its continuation right behind it. Padding rows
@@ -111,7 +114,9 @@ def sample_continuations(
     validate_events(events, tables.params.sizes)
     events = jax.tree.map(jnp.asarray, events)
     rows = jnp.asarray(first_row, jnp.int32) + jnp.arange(events.items.shape[0], dtype=jnp.int32)
-    return draw_continuations(key, tables, events, rows, max_new=max_new, no_repeats=no_repeats)
+    return draw_continuations(
+        key, tables, events, rows, max_new=max_new, no_repeats=no_repeats, leave_out=leave_out
+    )
 
 
 def tables_of(
@@ -158,7 +163,7 @@ def draw_users(
     return events, jnp.where(real, states.T, -1)
 
 
-@functools.partial(jax.jit, static_argnames=("max_new", "no_repeats"))
+@functools.partial(jax.jit, static_argnames=("max_new", "no_repeats", "leave_out"))
 def draw_continuations(
     key: jax.Array,
     tables: SamplingTables,
@@ -167,10 +172,12 @@ def draw_continuations(
     *,
     max_new: int,
     no_repeats: bool = False,
+    leave_out: bool = False,
 ) -> Events:
     """Continues `events` [B, T]; as `sample_continuations`, unchecked and traceable."""
     words = RowWords.of(key, rows)
-    cells, alive = next_cells(tables.params, events), events.lengths > 0
+    cells = next_cells(tables.params, events, leave_out=leave_out)
+    alive = events.lengths > 0
     if tables.duration is None:
         first = draw_index(cells, words.uniform("start", 0))
         states, lengths = draw_states(tables, words, first, alive, max_new)

@@ -208,6 +208,24 @@ def test_continuations_follow_the_posterior(toolbox, extreme):
     assert toolbox.chi_square(seen, 50_000 * share) < toolbox.chi_limit(4)
 
 
+def test_continuations_of_training_users_leave_their_own_counts_out(toolbox):
+    """States are drawn from the posterior that does not take the kernel for a prophet."""
+    rng = np.random.default_rng(4)
+    log = toolbox.random_events(rng, [5, 4, 5, 3], 5)
+    kernel = hmm.build_kernel([log], 6, toolbox.settings())
+    params = toolbox.random_params(rng, "plain", kernel)
+    one = jax.tree.map(lambda leaf: leaf[:1], log)
+    many = jax.tree.map(lambda leaf: np.repeat(leaf, 50_000, axis=0), one)
+    expected = {
+        leave_out: np.asarray(hmm.next_item_distribution(params, one, leave_out=leave_out))[0]
+        for leave_out in (False, True)
+    }
+    drawn = hmm.sample_continuations(jax.random.key(0), params, many, max_new=1, leave_out=True)
+    seen = np.bincount(np.asarray(drawn.items)[:, 5], minlength=6)
+    assert toolbox.chi_square(seen, 50_000 * expected[True]) < toolbox.chi_limit(5)
+    assert toolbox.chi_square(seen, 50_000 * expected[False]) > 2 * toolbox.chi_limit(5)
+
+
 def test_continuations_keep_padding_rows_empty_and_rows_apart(toolbox, extreme):
     rng = np.random.default_rng(8)
     events = toolbox.random_events(rng, [3, 0, 1, 4], 4)

@@ -80,6 +80,7 @@ class HmmContinue:
             max_new=state.max_new,
             first_row=first_row,
             no_repeats=state.generator.config.no_repeats,
+            leave_out=True,  # the generator's kernel was counted from these very users
         )
         uniforms = draw_uniforms(jax.random.fold_in(key, 2), first_row, n, state.max_new)
         joined = jax.tree.map(np.asarray, events)
