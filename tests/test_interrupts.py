@@ -12,9 +12,10 @@ from recjax.errors import Interrupted, UserError
 
 
 @pytest.fixture(autouse=True)
-def keep_handlers():
+def restore_signals():
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     yield
+    interrupts.install()  # forgets the signal, or training in later tests would stop
     for number, handler in handlers.items():
         signal.signal(number, handler)
 
