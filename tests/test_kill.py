@@ -92,7 +92,7 @@ class Run:
         """Sends a signal to the whole group, as a terminal does; returns the exit code."""
         assert self.process.poll() is None, f"over before the signal\n{self.log()}"
         os.killpg(self.process.pid, number)
-        return self.process.wait(timeout=60)
+        return self.process.wait(timeout=PATIENCE_SECONDS)  # a compile in progress ends first
 
     def finish(self) -> dict[str, float]:
         """Runs the command to its end; returns the seconds that each stage took."""
