@@ -34,6 +34,13 @@ def get_config() -> ConfigDict:
     config.report = ConfigDict({"num_example_users": 5})
     config.recommend = _recommend()
     config.parallel = _parallel()
+    config.aot = ConfigDict(
+        {  # what `--aot TPU` would otherwise have to read from a log
+            "num_items": 100_000,  # size of the catalogue
+            "num_categories": 1000,
+            "timeout_seconds": 1800,  # of the compile
+        }
+    )
     config.checkpoint = ConfigDict(
         {"interval_steps": 200, "keep_last": 2}
     )  # a save also happens at every evaluation, at the end and on SIGTERM
@@ -222,6 +229,7 @@ def _model() -> ConfigDict:
             "scan": False,  # one compiled block run num_layers times: compiles faster
             "remat": "none",  # computed again backward: "dots" (attention, not layers) or "full"
             "inputs": ("item", "action", "position", "gap", "category"),
+            "vocab_multiple": 1,  # item table rows, rounded up; fsdp x tensor must divide it
         }
     )
 
@@ -286,7 +294,9 @@ def _parallel() -> ConfigDict:
     return ConfigDict(
         {
             "engine": "jit",  # or "pmap" (data axis only)
-            "mesh": ConfigDict({"data": -1}),  # -1: all devices
+            # Devices per axis, -1: all that the others leave. data: rows of a batch; fsdp: rows,
+            # parameters and moments; tensor: wide layers; the item table over fsdp x tensor.
+            "mesh": ConfigDict({"data": -1, "fsdp": 1, "tensor": 1}),
             "prefetch_batches": 2,
         }
     )

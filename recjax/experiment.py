@@ -7,7 +7,7 @@ member axis. The stages pretrain, finetune, evaluate and recommend read their ar
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 import grain
@@ -22,8 +22,8 @@ from recjax.data.record_sources import CachedSource, LimitedSource, Source, open
 from recjax.errors import UserError
 from recjax.judging import Batch, ClickScorer, Ranker, auc_validator, ndcg_validator
 from recjax.models import EncoderConfig
-from recjax.optim import OptimizerConfig, make_optimizer
-from recjax.step import Task, create_state, make_train_step
+from recjax.recipe import make_encoder, make_pretrain_task, make_recipe
+from recjax.step import Task
 from recjax.tasks import Click, MaskedItem, NextItem, transfer
 from recjax.train import LoopConfig, Training, load_best
 
@@ -61,22 +61,16 @@ class Experiment:
     @cached_property
     def encoder(self) -> EncoderConfig:
         """The encoder that every arm and task shares."""
-        config = self.context.config
-        try:
-            return EncoderConfig(
-                vocab_size=self.items.vocab_size,
-                num_actions=len(config.data.actions),
-                num_gap_bins=config.prepare.num_gap_bins,
-                num_categories=int(self.items.category_id.max(initial=0)) + 1,
-                **config.model,
-            )
-        except ValueError as error:
-            raise UserError(f"config.model: {error}") from error
+        items = self.items
+        return make_encoder(
+            self.context.config, vocab_size=items.vocab_size, num_categories=items.num_categories
+        )
 
     @cached_property
     def constants(self) -> dict[str, np.ndarray]:
-        """Arrays by item id that the model looks up, arguments of every step."""
-        return {"item_category": self.items.category_id.astype(np.int32)}
+        """Arrays by row of the item table that the model looks up, arguments of every step."""
+        beyond = self.encoder.table_rows - self.items.vocab_size
+        return {"item_category": np.pad(self.items.category_id.astype(np.int32), (0, beyond))}
 
     @cached_property
     def _opened(self) -> dict[tuple[str, str], Source]:
@@ -104,17 +98,7 @@ class Experiment:
 
     def pretrain_task(self) -> MaskedItem | NextItem:
         """Returns the pretraining task."""
-        config = self.context.config.pretrain
-        if config.objective == "masked_item":
-            return MaskedItem(
-                self.encoder, mask_rate=config.mask_rate, loss_chunk=config.loss_chunk
-            )
-        if config.objective == "next_item":
-            return NextItem(self.encoder, causal=True, loss_chunk=config.loss_chunk)
-        raise UserError(
-            f"config.pretrain.objective = {config.objective!r} is unknown; "
-            "known: masked_item, next_item"
-        )
+        return make_pretrain_task(self.context.config, self.encoder)
 
     def next_item_task(self) -> NextItem:
         """Returns the next-item task."""
@@ -227,7 +211,8 @@ class Experiment:
         members = len(self.context.seeds)
         tree = jax.eval_shape(lambda: task.init(jax.random.key(0), {}))
         return self.context.engine.abstract(
-            jax.tree.map(lambda x: jax.ShapeDtypeStruct((members, *x.shape), x.dtype), tree)
+            jax.tree.map(lambda x: jax.ShapeDtypeStruct((members, *x.shape), x.dtype), tree),
+            task.logical_axes(),
         )
 
     def _validator(self, task: NextItem | Click) -> Validator:
@@ -317,15 +302,11 @@ class Experiment:
         self, task: Task, judged: NextItem | Click, settings: ConfigDict
     ) -> dict[str, Any]:
         """Returns the functions of a `Training`: init_params, create, step, evaluate."""
-        engine, names = self.context.engine, OptimizerConfig.__dataclass_fields__
-        optimizer = make_optimizer(OptimizerConfig(**{name: settings[name] for name in names}))
-
-        def init_params(seeds: jax.Array) -> Tree:
-            return jax.vmap(lambda seed: task.init(jax.random.key(seed), {}))(seeds)
-
+        engine = self.context.engine
+        recipe = make_recipe(task, settings, engine.axis_name)
         return {
-            "init_params": engine.compile_once(init_params),
-            "create": engine.compile_once(partial(create_state, optimizer=optimizer)),
-            "step": engine.compile_step(make_train_step(task, optimizer, engine.axis_name)),
+            "init_params": engine.compile_once(recipe.init_params, recipe.logical),
+            "create": engine.compile_once(recipe.create, recipe.logical),
+            "step": engine.compile_step(recipe.step, recipe.logical),
             "evaluate": self._validator(judged),
         }

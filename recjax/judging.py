@@ -56,7 +56,7 @@ class Ranker:
 
     def __post_init__(self) -> None:
         """Compiles lazily; one trace per history width."""
-        constants = self.engine.replicate(dict(self.constants))
+        constants = self.engine.put_constants(dict(self.constants))
         object.__setattr__(self, "_run", self.engine.compile_rows(self._rank))
         object.__setattr__(self, "_run_scores", self.engine.compile_rows(self._scores))
         object.__setattr__(self, "_constants", constants)
@@ -114,7 +114,7 @@ class ClickScorer:
 
     def __post_init__(self) -> None:
         """Compiles lazily."""
-        constants = self.engine.replicate(dict(self.constants))
+        constants = self.engine.put_constants(dict(self.constants))
         object.__setattr__(self, "_run", self.engine.compile_rows(self._score))
         object.__setattr__(self, "_constants", constants)
 

@@ -24,6 +24,9 @@ class Task(Protocol):
     def init(self, key: jax.Array, batch: Any) -> Any:
         """Returns fresh parameters of one member."""
 
+    def logical_axes(self) -> Any:
+        """Returns a tree of `PartitionSpec` of logical axis names, one per parameter."""
+
     def loss(
         self, params: Any, batch: Any, constants: Any, *, keys: jax.Array | None, train: bool
     ) -> Any:

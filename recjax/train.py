@@ -114,7 +114,7 @@ def _train(training: Training, engine: Engine, progress: Progress, closing: Exit
         clock = {"iterator": iterator, "elapsed_seconds": elapsed(), "finished": finished}
         checkpoints.save(step, best=state.best_params, state=_rest(state), loop=clock)
 
-    constants = engine.replicate(dict(training.constants))
+    constants = engine.put_constants(dict(training.constants))
     writer = MetricWriter(training.folder, step, loop.tensorboard)
     closing.callback(writer.close)
 

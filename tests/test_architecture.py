@@ -47,7 +47,15 @@ ONLY_IN = {
     "tensorboard": "logs.py",
     "safetensors": "pretrained.py",
 }
-TOP_FLOOR = ("train", "experiment", "stages", "main", "context")  # nothing below imports these
+TOP_FLOOR = (
+    "train",
+    "experiment",
+    "recipe",
+    "preflight",
+    "stages",
+    "main",
+    "context",
+)  # nothing below imports these
 DRAWERS = {"utils", "util", "common", "misc", "helpers", "helper", "lib", "tools"}
 IMPORT_NAMES = {"absl_py": "absl", "ibis_framework": "ibis", "orbax_checkpoint": "orbax"}
 

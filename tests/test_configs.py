@@ -75,7 +75,7 @@ def test_config_trains_a_step_of_each_task(name, tmp_path, monkeypatch):
     experiment.__dict__["items"] = make_item_table()
     trainings = [experiment.pretraining("real")]
     trainings += [experiment.finetuning(task, "real") for task in experiment.tasks]
-    constants = experiment.context.engine.replicate(experiment.constants)
+    constants = experiment.context.engine.put_constants(experiment.constants)
     for training in trainings:
         seeds = jnp.asarray(training.seeds, jnp.uint32)
         state = training.create(training.init_params(seeds), seeds)

@@ -1,77 +1,15 @@
 """One device, eight devices and pmap train the real tasks to the same losses, dropout included."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
-from example_records import make_item_table, make_records
-from jax.sharding import AxisType
+from tiny_training import TASKS, one_device, train_steps
 
-from recjax.data.loading import ClickTrainBatches, TrainBatches
-from recjax.data.record_sources import ListSource
-from recjax.models import EncoderConfig
-from recjax.optim import OptimizerConfig, make_optimizer
-from recjax.parallel import JitEngine, PmapEngine, make_engine, make_mesh
-from recjax.step import create_state, make_train_step
-from recjax.tasks import Click, MaskedItem, NextItem
-from recjax.train import with_rows
-
-TABLE = make_item_table()
-ENCODER = EncoderConfig(
-    vocab_size=TABLE.vocab_size,
-    num_actions=5,
-    num_gap_bins=8,
-    num_categories=6,
-    num_layers=1,
-    hidden_dim=16,
-    num_heads=2,
-    mlp_dim=32,
-    max_len=16,
-    dropout_rate=0.3,
-    attention_dropout_rate=0.3,
-)
-TASKS = {
-    "masked_item": MaskedItem(ENCODER, mask_rate=0.3, loss_chunk=16),
-    "next_item": NextItem(ENCODER, causal=True, loss_chunk=16),
-    "click": Click(ENCODER, hidden_dims=(8,)),
-}
-OPTIMIZER = OptimizerConfig(
-    optimizer="adamw",
-    learning_rate=1e-3,
-    schedule="constant",
-    warmup_steps=0,
-    num_steps=20,
-    weight_decay=0.01,
-    clip_norm=1.0,
-    beta2=0.98,
-)
+from recjax.parallel import PmapEngine, make_engine, make_mesh
 
 
-def batches_of(name):
-    shape = {"batch_size": 8, "max_len": 16, "num_gap_bins": 8, "seeds": (0, 1)}
-    kind = "click" if name == "click" else "sequences"
-    sources = [[ListSource(make_records(kind, 60))]] * 2
-    return iter((ClickTrainBatches if name == "click" else TrainBatches)(sources, **shape))
-
-
-def losses_of(engine, name, num_steps=20):
-    task, optimizer, seeds = TASKS[name], make_optimizer(OPTIMIZER), jnp.arange(2, dtype="uint32")
-    init = jax.vmap(lambda seed: task.init(jax.random.key(seed), {}))
-    create = engine.compile_once(lambda: create_state(init(seeds), seeds, optimizer=optimizer))
-    state = create()
-    step = engine.compile_step(make_train_step(task, optimizer, engine.axis_name))
-    constants = engine.replicate({"item_category": TABLE.category_id})
-    batches, losses = batches_of(name), []
-    for _ in range(num_steps):
-        batch = engine.put_member_batch(with_rows(next(batches)))
-        state, metrics = step(state, batch, constants)
-        losses.append(np.asarray(metrics["train/loss"]))
-    return np.array(losses)
-
-
-def one_device():
-    mesh = jax.make_mesh((1,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices()[:1])
-    return JitEngine(mesh)
+def losses_of(engine, name):
+    return train_steps(engine, name, 20)[0]
 
 
 @pytest.mark.parametrize("name", TASKS)

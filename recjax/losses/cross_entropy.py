@@ -13,6 +13,8 @@ from typing import TypeVar
 import jax
 import jax.numpy as jnp
 
+from recjax.models.item_axis import ItemAxis
+
 _NEGATIVE = -1e30  # finite: a masked logit must not make NaN of an empty running maximum
 _Carry = TypeVar("_Carry")
 _Gradients = tuple[jax.Array, jax.Array, jax.Array]
@@ -32,7 +34,8 @@ def chunked_cross_entropy(
 
     Items below `num_specials` ([PAD] to [MASK]) take no part in the softmax; rows whose target is
     one of them get weight 0. Differentiable in hidden, table, bias and weights; works under vmap,
-    and with rows sharded over a mesh no device needs the others' rows.
+    rows sharded over a mesh stay where they are, and a table cut over devices is not gathered: see
+    `recjax.models.item_axis`.
 
     Args:
         hidden: float32 or bfloat16 [N, D]; matrix products run in this dtype, sums in float32.
@@ -69,11 +72,12 @@ def chunked_cross_entropy(
     if bias is None:
         bias = jnp.zeros(table.shape[0], jnp.float32)
     weights = jnp.where(targets >= num_specials, weights, 0).astype(jnp.float32)
-    total = _weighted_sum(hidden, table, bias, targets, weights, chunk, num_specials)
+    axis = ItemAxis.in_force()
+    total = _weighted_sum(hidden, table, bias, targets, weights, chunk, num_specials, axis)
     return total, weights.sum()
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(5, 6))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(5, 6, 7))
 def _weighted_sum(
     hidden: jax.Array,
     table: jax.Array,
@@ -82,8 +86,9 @@ def _weighted_sum(
     weights: jax.Array,
     chunk: int,
     num_specials: int,
+    axis: ItemAxis,
 ) -> jax.Array:
-    return _forward(hidden, table, bias, targets, weights, chunk, num_specials)[0]
+    return _forward(hidden, table, bias, targets, weights, chunk, num_specials, axis)[0]
 
 
 def _forward(
@@ -94,9 +99,44 @@ def _forward(
     weights: jax.Array,
     chunk: int,
     num_specials: int,
+    axis: ItemAxis,
 ) -> tuple[jax.Array, tuple]:
+    part = functools.partial(_log_likelihood_part, chunk, num_specials, axis)
+    log_normaliser, target_logits = axis.split(part, "bttb", "bb")(hidden, table, bias, targets)
+    losses = jnp.where(weights > 0, log_normaliser - target_logits, 0)
+    return (losses * weights).sum(), (hidden, table, bias, targets, weights, log_normaliser, losses)
+
+
+def _backward(
+    chunk: int, num_specials: int, axis: ItemAxis, saved: tuple, cotangent: jax.Array
+) -> tuple:
+    """Gradient chunk by chunk: (softmax - one-hot) x weight, from recomputed logits."""
+    hidden, table, bias, targets, weights, log_normaliser, losses = saved
+    part = functools.partial(_gradient_part, chunk, num_specials, axis)
+    d_hidden, d_table, d_bias = axis.split(part, "bttbbb", "btt")(
+        hidden, table, bias, targets, weights * cotangent, log_normaliser
+    )
+    return (
+        d_hidden.astype(hidden.dtype),
+        d_table.astype(table.dtype),
+        d_bias.astype(bias.dtype),
+        None,
+        losses * cotangent,
+    )
+
+
+def _log_likelihood_part(
+    chunk: int,
+    num_specials: int,
+    axis: ItemAxis,
+    hidden: jax.Array,
+    table: jax.Array,
+    bias: jax.Array,
+    targets: jax.Array,
+) -> tuple[jax.Array, jax.Array]:
     """One pass over the chunks with a running maximum and a running sum of exponentials."""
-    num_rows = hidden.shape[0]
+    first_row = axis.first_row(len(table))
+    hidden, targets = axis.gather(hidden), axis.gather(targets) - first_row
 
     def add_chunk(
         carry: tuple[jax.Array, jax.Array], start: jax.Array, first: jax.Array
@@ -107,19 +147,33 @@ def _forward(
         total = total * jnp.exp(high - new_high)
         return new_high, total + jnp.exp(logits - new_high[:, None]).sum(axis=-1)
 
-    empty = jnp.full(num_rows, _NEGATIVE), jnp.zeros(num_rows)
-    high, total = _over_chunks(add_chunk, empty, table.shape[0], chunk, num_specials)
-    log_normaliser = high + jnp.log(total)
-    rows = table[targets].astype(hidden.dtype).astype(jnp.float32)
-    target_logits = (hidden.astype(jnp.float32) * rows).sum(axis=-1) + bias[targets]
-    losses = jnp.where(weights > 0, log_normaliser - target_logits, 0)
-    return (losses * weights).sum(), (hidden, table, bias, targets, weights, log_normaliser, losses)
+    empty = jnp.full(len(hidden), _NEGATIVE), jnp.zeros(len(hidden))
+    high, total = _over_chunks(add_chunk, empty, len(table), chunk, num_specials - first_row)
+    highest = axis.max_over_table(high)
+    total = axis.sum_over_table(total * jnp.exp(high - highest))
+    rows = jnp.take(table, targets, axis=0, mode="clip").astype(hidden.dtype).astype(jnp.float32)
+    target_logits = (hidden.astype(jnp.float32) * rows).sum(axis=-1)
+    target_logits += jnp.take(bias, targets, mode="clip")
+    mine = (targets >= 0) & (targets < len(table))
+    target_logits = axis.sum_over_table(jnp.where(mine, target_logits, 0))
+    return axis.own(highest + jnp.log(total)), axis.own(target_logits)
 
 
-def _backward(chunk: int, num_specials: int, saved: tuple, cotangent: jax.Array) -> tuple:
-    """Gradient chunk by chunk: (softmax - one-hot) x weight, from recomputed logits."""
-    hidden, table, bias, targets, weights, log_normaliser, losses = saved
-    scale = weights * cotangent
+def _gradient_part(
+    chunk: int,
+    num_specials: int,
+    axis: ItemAxis,
+    hidden: jax.Array,
+    table: jax.Array,
+    bias: jax.Array,
+    targets: jax.Array,
+    scale: jax.Array,
+    log_normaliser: jax.Array,
+) -> _Gradients:
+    """Gradients of hidden, table and bias, summed over the devices that answer for a part."""
+    first_row = axis.first_row(len(table))
+    hidden, scale, log_normaliser = map(axis.gather, (hidden, scale, log_normaliser))
+    targets = axis.gather(targets) - first_row
 
     def add_chunk(carry: _Gradients, start: jax.Array, first: jax.Array) -> _Gradients:
         d_hidden, d_table, d_bias = carry
@@ -140,14 +194,9 @@ def _backward(chunk: int, num_specials: int, saved: tuple, cotangent: jax.Array)
         jnp.zeros(table.shape, jnp.float32),
         jnp.zeros(bias.shape, jnp.float32),
     )
-    d_hidden, d_table, d_bias = _over_chunks(add_chunk, empty, table.shape[0], chunk, num_specials)
-    return (
-        d_hidden.astype(hidden.dtype),
-        d_table.astype(table.dtype),
-        d_bias.astype(bias.dtype),
-        None,
-        losses * cotangent,
-    )
+    specials = num_specials - first_row
+    d_hidden, d_table, d_bias = _over_chunks(add_chunk, empty, len(table), chunk, specials)
+    return axis.scatter_sum(d_hidden), axis.sum_over_batch(d_table), axis.sum_over_batch(d_bias)
 
 
 _weighted_sum.defvjp(_forward, _backward)
@@ -158,13 +207,13 @@ def _over_chunks(
     carry: _Carry,
     num_rows: int,
     chunk: int,
-    num_specials: int,
+    num_specials: int | jax.Array,
 ) -> _Carry:
     """Runs add_chunk(carry, start, first new id) over equal chunks; the last one may overlap."""
     size = _chunk_size(num_rows, chunk)
     num_chunks = -(-num_rows // size)
     if num_chunks == 1:
-        return add_chunk(carry, jnp.int32(0), jnp.int32(num_specials))
+        return add_chunk(carry, jnp.int32(0), jnp.asarray(num_specials, jnp.int32))
 
     def body(index: jax.Array, carry: _Carry) -> _Carry:
         start = jnp.minimum(index * size, num_rows - size)

@@ -9,7 +9,7 @@ import dataclasses
 
 import jax
 
-from recjax.models.blocks import BodyConfig, Encoder
+from recjax.models.blocks import BodyConfig, Encoder, by_rows
 from recjax.models.embeddings import INPUTS, EventEmbedding
 
 
@@ -25,6 +25,8 @@ class EncoderConfig(BodyConfig):
         num_gap_bins: time-gap bins.
         num_categories: category ids, 0 (none) included.
         inputs: what an event's embedding is made of; "item" is required.
+        vocab_multiple: the item table has rows for a multiple of this many ids, so that it can be
+            cut evenly over devices.
 
     Raises:
         ValueError: if a setting is out of range, naming it.
@@ -35,6 +37,7 @@ class EncoderConfig(BodyConfig):
     num_gap_bins: int
     num_categories: int
     inputs: tuple[str, ...] = INPUTS
+    vocab_multiple: int = 1
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -42,6 +45,13 @@ class EncoderConfig(BodyConfig):
         unknown = set(self.inputs) - set(INPUTS)
         if unknown or "item" not in self.inputs:
             raise ValueError(f"inputs must hold 'item' and be among {INPUTS}, got {self.inputs}")
+        if self.vocab_multiple < 1:
+            raise ValueError(f"vocab_multiple must be at least 1, got {self.vocab_multiple}")
+
+    @property
+    def table_rows(self) -> int:
+        """Rows of the item table: vocab_size, rounded up to a multiple of vocab_multiple."""
+        return -(-self.vocab_size // self.vocab_multiple) * self.vocab_multiple
 
 
 class BertEncoder(Encoder):
@@ -59,7 +69,7 @@ class BertEncoder(Encoder):
         config = self.config
         self.embedding = EventEmbedding(
             inputs=config.inputs,
-            vocab_size=config.vocab_size,
+            vocab_size=config.table_rows,
             num_actions=config.num_actions,
             num_gap_bins=config.num_gap_bins,
             num_categories=config.num_categories,
@@ -93,7 +103,7 @@ class BertEncoder(Encoder):
         length = batch["items"].shape[-1]
         if "position" in self.config.inputs and length > self.config.max_len:
             raise ValueError(f"rows of {length} events exceed model.max_len {self.config.max_len}")
-        return self.embedding_norm(self.embedding(batch, constants))
+        return by_rows(self.embedding_norm(self.embedding(batch, constants)))
 
     def embed_items(self, items: jax.Array, constants: dict[str, jax.Array]) -> jax.Array:
         """Embeds candidate items int32 [B] with their categories -> float32 [B, D]."""

@@ -128,7 +128,7 @@ class Block(nn.Module):
             y = part(norm(x) if config.norm == "pre" else x)
             x = x + dropout(y, config.dropout_rate, keys, site=site + 1 + index)
             x = norm(x) if config.norm == "post" else x
-        return x, None
+        return by_rows(x), None
 
     def _mlp(self, x: jax.Array) -> jax.Array:
         config = self.config
@@ -223,6 +223,11 @@ def unstack_layers(params: dict[str, Any]) -> dict[str, Any]:
         f"layers_{number}": jax.tree.map(lambda leaf: leaf[number], params["layers"])  # noqa: B023
         for number in range(count)
     }
+
+
+def by_rows(x: jax.Array) -> jax.Array:
+    """Keeps activations [B, T, D] cut by rows: cut weights come to them, not they to it."""
+    return nn.with_logical_constraint(x, ("batch", None, None))
 
 
 def layer_norm(config: BodyConfig, name: str | None = None) -> nn.LayerNorm:

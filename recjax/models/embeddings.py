@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from recjax.models.initialisers import partitioned, table_init
+from recjax.models.item_axis import look_up
 
 PAD_ID, UNK_ID, CLS_ID, SEP_ID, MASK_ID = range(5)
 NUM_SPECIALS = 5
@@ -36,6 +37,8 @@ class Table(nn.Module):
 
     def __call__(self, ids: jax.Array) -> jax.Array:
         """Looks up ids int32 [...] -> float32 [..., D]."""
+        if self.axes[0] == "vocab":
+            return look_up(self.table, ids)
         return jnp.take(self.table, ids, axis=0, mode="clip")
 
 
@@ -47,7 +50,7 @@ class EventEmbedding(nn.Module):
 
     Attributes:
         inputs: names out of `INPUTS`, "item" among them.
-        vocab_size: item ids, specials included.
+        vocab_size: rows of the item table, specials included.
         num_actions: action ids.
         num_gap_bins: time-gap bins.
         num_categories: category ids, 0 (none) included.
@@ -117,7 +120,7 @@ class TextEmbedding(nn.Module):
 
     def setup(self) -> None:
         """Declares the three tables."""
-        self.word = Table(self.vocab_size, self.dim, ("vocab", "embed"))
+        self.word = Table(self.vocab_size, self.dim, ("words", "embed"))
         self.position = Table(self.max_len, self.dim)
         self.token_type = Table(self.num_token_types, self.dim)
 

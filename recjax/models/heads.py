@@ -145,5 +145,5 @@ class MaskedTokenHead(nn.Module):
         config = self.config
         x = dense(config.hidden_dim, config, ("embed", None), "transform")(hidden)
         x = layer_norm(config, "norm")(nn.gelu(x, approximate=False))
-        init = partitioned(nn.initializers.zeros_init(), ("vocab",))
+        init = partitioned(nn.initializers.zeros_init(), ("words",))
         return x, self.param("bias", init, (self.vocab_size,), jnp.float32)

@@ -1,23 +1,26 @@
-"""Host batches to devices: rows over the data axis, members never split."""
+"""Host batches to devices: rows over data x fsdp, members never split."""
 
+import math
 from collections.abc import Mapping
 
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from recjax.parallel.rules import mesh_axes
+
 Batch = Mapping[str, np.ndarray]
 UNOPTIMIZED: dict[str, dict[str, str | bool]] = {"cpu": {"xla_backend_optimization_level": "0"}}
 
 
 def member_rows(mesh: Mesh) -> NamedSharding:
-    """Returns the sharding of [M, B, ...]: rows over data."""
-    return NamedSharding(mesh, PartitionSpec(None, "data"))
+    """Returns the sharding of [M, B, ...]: rows over data x fsdp."""
+    return NamedSharding(mesh, PartitionSpec(None, mesh_axes(mesh, "batch")))
 
 
 def rows(mesh: Mesh) -> NamedSharding:
-    """Returns the sharding of [B, ...]: rows over data."""
-    return NamedSharding(mesh, PartitionSpec("data"))
+    """Returns the sharding of [B, ...]: rows over data x fsdp."""
+    return NamedSharding(mesh, PartitionSpec(mesh_axes(mesh, "batch")))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -42,10 +45,10 @@ def put(batch: Batch, sharding: NamedSharding) -> dict[str, jax.Array]:
 
 
 def check_rows(batch_size: int, mesh: Mesh) -> None:
-    """Raises ValueError when a batch does not divide over the data axis."""
-    size = mesh.shape["data"]
+    """Raises ValueError when a batch does not divide over the data and fsdp axes."""
+    size = math.prod(mesh.shape[axis] for axis in mesh_axes(mesh, "batch"))
     if batch_size % size:
         raise ValueError(
-            f"batch_size = {batch_size} does not divide over {size} devices of the data axis; "
+            f"batch_size = {batch_size} does not divide over {size} devices (data x fsdp); "
             f"{max(size, round(batch_size / size) * size)} does"
         )

@@ -22,19 +22,21 @@ class PmapEngine:
     axis_name: str | None = "data"
 
     def __init__(self, mesh: Mesh) -> None:
-        if tuple(mesh.axis_names) != ("data",):
+        others = {name: size for name, size in mesh.shape.items() if name != "data" and size > 1}
+        if others:
             raise ValueError(
-                f"parallel.engine = 'pmap' knows the data axis only, the mesh has "
-                f"{tuple(mesh.axis_names)}; use 'jit' for other axes"
+                f"parallel.engine = 'pmap' knows the data axis only, the mesh has {others} too; "
+                "use 'jit' for other axes"
             )
         self.mesh = mesh
 
-    def replicate(self, tree: Tree) -> Tree:
-        """Puts a tree on the default device; pmap broadcasts it."""
-        return jax.device_put(tree)
+    def put_constants(self, constants: Tree) -> Tree:
+        """Puts constants on the default device; pmap broadcasts them."""
+        return jax.device_put(constants)
 
-    def abstract(self, tree: Tree) -> Tree:
-        """Returns shapes with the placement that `replicate` gives."""
+    def abstract(self, tree: Tree, logical: Tree = None) -> Tree:
+        """Returns shapes on the default device; pmap broadcasts."""
+        del logical
         device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
         return jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), tree
@@ -52,12 +54,18 @@ class PmapEngine:
         """Raises ValueError when a batch does not divide over the devices."""
         check_rows(batch_size, self.mesh)
 
-    def compile_once(self, function: Callable[..., Tree]) -> Callable[..., Tree]:
+    def compile_once(
+        self, function: Callable[..., Tree], logical: Tree = None
+    ) -> Callable[..., Tree]:
         """Compiles a function that runs once or twice, without optimization."""
+        del logical
         return jax.jit(function, compiler_options=UNOPTIMIZED.get(jax.default_backend()))
 
-    def compile_step(self, step: Callable[..., tuple[Tree, Tree]]) -> Callable[..., Any]:
+    def compile_step(
+        self, step: Callable[..., tuple[Tree, Tree]], logical: Tree = None
+    ) -> Callable[..., Any]:
         """Compiles step(state, batch, constants) -> (state, metrics)."""
+        del logical
         mapped = jax.pmap(step, axis_name=self.axis_name, in_axes=(None, 1, None), out_axes=None)
         return lambda state, batch, constants: mapped(
             state, self._split(batch, rows_axis=1), constants

@@ -65,12 +65,19 @@ class ItemTask(EncoderTask):
     """A task that predicts items by tied output logits, hidden @ item table^T + bias."""
 
     def item_table(self, params: Params) -> tuple[jax.Array, jax.Array]:
-        """Returns the output layer: table float32 [V, D] and bias float32 [V]."""
-        table = params["encoder"]["embedding"]["item"]["table"]
-        return table, params["head"]["item_bias"]
+        """Returns the output layer: table float32 [V, D] and bias float32 [V].
+
+        Rows beyond the vocabulary (see `EncoderConfig.vocab_multiple`) have a bias of -inf: they
+        take no part in a softmax and are never ranked.
+        """
+        table, bias = params["encoder"]["embedding"]["item"]["table"], params["head"]["item_bias"]
+        if self.encoder.table_rows > self.encoder.vocab_size:
+            ids = jnp.arange(self.encoder.table_rows)
+            bias = jnp.where(ids < self.encoder.vocab_size, bias, -jnp.inf)
+        return table, bias
 
     def _init_head(self, key: jax.Array) -> Any:
-        return ItemBias(self.encoder.vocab_size).init(key)["params"]
+        return ItemBias(self.encoder.table_rows).init(key)["params"]
 
     def _item_loss(
         self,

@@ -104,8 +104,8 @@ def test_only_the_heads_asked_for_are_made(text_config):
 
 def test_tables_and_vocabulary_bias_have_logical_axes(text_config):
     boxed = jax.eval_shape(lambda: init_text_bert(text_config, jax.random.key(0)))
-    assert boxed["embedding"]["word"]["table"].names == ("vocab", "embed")
-    assert boxed["masked_token"]["bias"].names == ("vocab",)
+    assert boxed["embedding"]["word"]["table"].names == ("words", "embed")
+    assert boxed["masked_token"]["bias"].names == ("words",)
 
 
 def test_texts_longer_than_the_position_table_are_refused(text_config, random_params):

@@ -1,0 +1,90 @@
+"""From a config to encoder, pretraining task, optimizer and the functions of a training; no data.
+
+The experiment trains with these functions; the ahead-of-time compile lowers the same ones.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import optax
+from ml_collections import ConfigDict
+
+from recjax.errors import UserError
+from recjax.models import EncoderConfig
+from recjax.optim import OptimizerConfig, make_optimizer
+from recjax.step import Task, create_state, make_train_step
+from recjax.tasks import MaskedItem, NextItem
+
+Tree = Any
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What is done in a training step, before any device is chosen.
+
+    Attributes:
+        init_params: uint32 [M] seeds -> tree of [M, ...].
+        create: (params, seeds) -> `TrainState`.
+        step: (state, batch, constants) -> (state, metrics).
+        logical: tree of `PartitionSpec` of logical axis names, one per parameter.
+    """
+
+    init_params: Callable[[jax.Array], Tree]
+    create: Callable[[Tree, jax.Array], Any]
+    step: Callable[..., Any]
+    logical: Tree
+
+
+def make_recipe(task: Task, settings: ConfigDict, axis_name: str | None) -> Recipe:
+    """Returns the functions that train a task under the settings of its config section."""
+    optimizer = optimizer_of(settings)
+    return Recipe(
+        init_params=jax.vmap(lambda seed: task.init(jax.random.key(seed), {})),
+        create=partial(create_state, optimizer=optimizer),
+        step=make_train_step(task, optimizer, axis_name),
+        logical=task.logical_axes(),
+    )
+
+
+def optimizer_of(settings: ConfigDict) -> optax.GradientTransformation:
+    """Returns the optimizer of a training section."""
+    names = OptimizerConfig.__dataclass_fields__
+    return make_optimizer(OptimizerConfig(**{name: settings[name] for name in names}))
+
+
+def make_encoder(config: ConfigDict, *, vocab_size: int, num_categories: int) -> EncoderConfig:
+    """Returns the encoder's settings for a catalogue of these sizes, specials and none included.
+
+    Raises:
+        UserError: when a setting of `config.model` is out of range.
+    """
+    try:
+        return EncoderConfig(
+            vocab_size=vocab_size,
+            num_actions=len(config.data.actions),
+            num_gap_bins=config.prepare.num_gap_bins,
+            num_categories=num_categories,
+            **config.model,
+        )
+    except ValueError as error:
+        raise UserError(f"config.model: {error}") from error
+
+
+def make_pretrain_task(config: ConfigDict, encoder: EncoderConfig) -> MaskedItem | NextItem:
+    """Returns the pretraining task.
+
+    Raises:
+        UserError: for an unknown objective.
+    """
+    settings = config.pretrain
+    if settings.objective == "masked_item":
+        return MaskedItem(encoder, mask_rate=settings.mask_rate, loss_chunk=settings.loss_chunk)
+    if settings.objective == "next_item":
+        return NextItem(encoder, causal=True, loss_chunk=settings.loss_chunk)
+    raise UserError(
+        f"config.pretrain.objective = {settings.objective!r} is unknown; "
+        "known: masked_item, next_item"
+    )

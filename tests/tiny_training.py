@@ -1,0 +1,77 @@
+"""The real tasks, tiny: encoder, batches and a few training steps on any engine."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from example_records import make_item_table, make_records
+from jax.sharding import AxisType
+
+from recjax.data.loading import ClickTrainBatches, TrainBatches
+from recjax.data.record_sources import ListSource
+from recjax.models import EncoderConfig
+from recjax.optim import OptimizerConfig, make_optimizer
+from recjax.parallel import JitEngine
+from recjax.step import create_state, make_train_step
+from recjax.tasks import Click, MaskedItem, NextItem
+from recjax.train import with_rows
+
+TABLE = make_item_table()
+ENCODER = EncoderConfig(
+    vocab_size=TABLE.vocab_size,
+    num_actions=5,
+    num_gap_bins=8,
+    num_categories=6,
+    num_layers=1,
+    hidden_dim=16,
+    num_heads=2,
+    mlp_dim=32,
+    max_len=16,
+    dropout_rate=0.3,
+    attention_dropout_rate=0.3,
+    vocab_multiple=8,
+)
+TASKS = {
+    "masked_item": MaskedItem(ENCODER, mask_rate=0.3, loss_chunk=16),
+    "next_item": NextItem(ENCODER, causal=True, loss_chunk=16),
+    "click": Click(ENCODER, hidden_dims=(8,)),
+}
+OPTIMIZER = OptimizerConfig(
+    optimizer="adamw",
+    learning_rate=1e-3,
+    schedule="constant",
+    warmup_steps=0,
+    num_steps=20,
+    weight_decay=0.01,
+    clip_norm=1.0,
+    beta2=0.98,
+)
+
+
+def batches_of(name):
+    shape = {"batch_size": 8, "max_len": 16, "num_gap_bins": 8, "seeds": (0, 1)}
+    kind = "click" if name == "click" else "sequences"
+    sources = [[ListSource(make_records(kind, 60))]] * 2
+    return iter((ClickTrainBatches if name == "click" else TrainBatches)(sources, **shape))
+
+
+def train_steps(engine, name, num_steps, optimizer=OPTIMIZER):
+    """Losses [num_steps, 2 members] and the last state."""
+    task, optimizer, seeds = TASKS[name], make_optimizer(optimizer), jnp.arange(2, dtype="uint32")
+    init = jax.vmap(lambda seed: task.init(jax.random.key(seed), {}))
+    logical = task.logical_axes()
+    state = engine.compile_once(
+        lambda: create_state(init(seeds), seeds, optimizer=optimizer), logical
+    )()
+    step = engine.compile_step(make_train_step(task, optimizer, engine.axis_name), logical)
+    constants = engine.put_constants({"item_category": TABLE.category_id})
+    batches, losses = batches_of(name), []
+    for _ in range(num_steps):
+        batch = engine.put_member_batch(with_rows(next(batches)))
+        state, metrics = step(state, batch, constants)
+        losses.append(np.asarray(metrics["train/loss"]))
+    return np.array(losses), state
+
+
+def one_device():
+    mesh = jax.make_mesh((1,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices()[:1])
+    return JitEngine(mesh)
