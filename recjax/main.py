@@ -1,6 +1,7 @@
 """Command line: parse flags, open the work directory, run the stages, turn errors to exit codes.
 
     python -m recjax.main --config configs/quickstart.py --workdir runs/quickstart
+    python -m recjax.main --config configs/quickstart.py --aot v5e-8
 
 Exit codes: 0 done; 1 unexpected failure; 2 bad flags, config or data; 42 interrupted and saved.
 """
@@ -10,6 +11,7 @@ import errno
 import os
 import sys
 import traceback
+from dataclasses import dataclass
 from pathlib import Path
 
 from absl import flags
@@ -26,6 +28,7 @@ _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _HELP = """\
 usage: python -m recjax.main --config FILE --workdir DIR [--stages A,B] [--redo STAGE]
                              [--config.SECTION.KEY=VALUE ...]
+       python -m recjax.main --config FILE --aot TPU [--config.SECTION.KEY=VALUE ...]
 
 Turns a behaviour log into a better recommender and an honest report.
 
@@ -33,6 +36,8 @@ Turns a behaviour log into a better recommender and an honest report.
   --workdir DIR     where everything is written; the same command again resumes
   --stages A,B      only these stages (default: those the config lists)
   --redo STAGE      forget this stage and what follows from it, then run
+  --aot TPU         compile the pretraining step for a TPU type (v5e-8, v5p-8, v6e-4, ...) that need
+                    not exist: memory, FLOPs, collectives, and whether it fits; config.aot sizes it
   --config.K=V      change one key, e.g. --config.data.path=events.parquet
 
 stages:
@@ -51,6 +56,17 @@ examples:
   python -m recjax.main --config configs/your_log.py --config.data.path=events.csv \\
       --workdir runs/mine --stages check
 """
+
+
+@dataclass(frozen=True)
+class Command:
+    """What the flags ask for; "" where a flag is not given (`workdir` only with `aot`)."""
+
+    config: ConfigDict
+    workdir: str
+    stages: tuple[str, ...]
+    redo: str
+    aot: str
 
 
 def run() -> None:
@@ -95,15 +111,20 @@ def _refuse(message: str) -> int:
 
 
 def _run(argv: list[str], console: Console) -> int:
-    config, workdir, stages, redo = parse(argv)
-    from recjax import stages as runner  # imports jax; bad flags are told before that
+    command = parse(argv)
+    if command.aot:
+        from recjax import preflight  # imports jax; bad flags are told before that
 
-    runner.run_stages(config, workdir, stages, redo, console)
+        preflight.run(command.config, command.aot, console)
+        return DONE
+    from recjax import stages as runner
+
+    runner.run_stages(command.config, command.workdir, command.stages, command.redo, console)
     return DONE
 
 
-def parse(argv: list[str]) -> tuple[ConfigDict, str, tuple[str, ...], str]:
-    """Returns (locked config, work directory, stages, stage to redo or '').
+def parse(argv: list[str]) -> Command:
+    """Reads the flags; the config is locked.
 
     Raises:
         UserError: naming the flag, key or stage that is wrong and what would be right.
@@ -115,6 +136,7 @@ def parse(argv: list[str]) -> tuple[ConfigDict, str, tuple[str, ...], str]:
     flags.DEFINE_string("workdir", None, "", flag_values=values)
     flags.DEFINE_list("stages", [], "", flag_values=values)
     flags.DEFINE_string("redo", "", "", flag_values=values)
+    flags.DEFINE_string("aot", "", "", flag_values=values)
     _check_config_file(argv)
     try:
         rest = values(["recjax", *argv])[1:]
@@ -127,12 +149,13 @@ def parse(argv: list[str]) -> tuple[ConfigDict, str, tuple[str, ...], str]:
     if values["config"].value is None:
         raise UserError("--config is missing; e.g. --config configs/quickstart.py, see --help")
     config = values["config"].value
-    if not values["workdir"].value:
+    aot, workdir = (str(values[name].value or "") for name in ("aot", "workdir"))
+    if not workdir and not aot:
         raise UserError(f"--workdir is missing; e.g. --workdir runs/{config.name}")
     stages: tuple[str, ...] = tuple(values["stages"].value or config.stages)
     redo = str(values["redo"].value or "")
     _check_stages(stages, redo)
-    return config, str(values["workdir"].value), stages, redo
+    return Command(config, workdir, stages, redo, aot)
 
 
 def _check_config_file(argv: list[str]) -> None:
@@ -161,7 +184,9 @@ def _unknown_flag(error: flags.UnrecognizedFlagError, argv: list[str]) -> str:
     name = error.flagname
     if name.startswith("config."):
         return _bad_override(error, [f"--{name}="])
-    near = difflib.get_close_matches(name, ("config", "workdir", "stages", "redo", "help"), 1)
+    near = difflib.get_close_matches(
+        name, ("config", "workdir", "stages", "redo", "aot", "help"), 1
+    )
     return f"unknown flag --{name}" + (f"; did you mean --{near[0]}?" if near else "; see --help")
 
 
