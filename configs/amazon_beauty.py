@@ -8,7 +8,8 @@ Command:  python -m recjax.main --config configs/amazon_beauty.py \
 Time:     36 minutes with --config.num_seeds=1 on 2 CPU cores that did other work too; five
           seeds take about five times the training. 1.3 GiB of memory
 Result:   NDCG@10 / HR@10 on test, seed 0: counting floor .0516/.0815, real only .0536/.0885,
-          expanded .0499/.0853 (expansion hurts, -6.8 % [-9.1, -4.5]; one seed)
+          expanded .0515/.0869 (expansion hurts, -3.9 % [-6.1, -1.7]; one seed); generator as of
+          commit e66ea06, before lag weights were learned
 Verified: 2026-11-22, JAX 0.10.2
 """
 
