@@ -2,7 +2,6 @@
 
 import importlib.util
 import io
-import os
 from pathlib import Path
 
 import jax
@@ -108,8 +107,7 @@ needs_libtpu = pytest.mark.skipif(
 
 @pytest.mark.slow
 @needs_libtpu
-def test_tpu_compiler_takes_the_step_and_refuses_one_that_cannot_fit(monkeypatch):
-    monkeypatch.setitem(os.environ, "PYTHONPATH", str(ROOT))
+def test_tpu_compiler_takes_the_step_and_refuses_one_that_cannot_fit():
     config, topology = tiny(data=1, fsdp=4, tensor=1), find_topology("v5e-4")
     config.aot.num_items = 59_995
     report = preflight.ask_child(config, topology)
