@@ -16,7 +16,13 @@ from recjax.hmm.counts import estimate, log_prior, make_prior, reseed
 from recjax.hmm.events import Events, Layout
 from recjax.hmm.kernel import Kernel
 from recjax.hmm.parameters import HmmParams, HmmSettings, HmmSizes, initial_params
-from recjax.hmm.passes import Batches, count_items, expected_counts, log_likelihood_per_event
+from recjax.hmm.passes import (
+    Batches,
+    EarlyStop,
+    count_items,
+    expected_counts,
+    log_likelihood_per_event,
+)
 from recjax.hmm.validation import (
     validate_item_category,
     validate_item_features,
@@ -80,7 +86,9 @@ def fit_baum_welch(
         initial=initial,
     )
     prior = make_prior(params, settings.smoothing, popularity)
-    num_events, history, best = int(popularity.sum()), [], params
+    num_events = int(popularity.sum())
+    measure = "penalised" if held_out is None else "held_out"
+    progress = EarlyStop(params, measure, settings.tolerance)
     for iteration in range(settings.num_iterations):
         counts, value = expected_counts(params, batches, place=place)
         penalised = value + float(log_prior(params, prior))
@@ -94,14 +102,9 @@ def fit_baum_welch(
             params = reseed(jax.random.fold_in(seed_key, iteration), params, counts, prior)
         if held_out is not None:
             row["held_out"] = log_likelihood_per_event(params, held_out, place=place)
-        history.append(row)
-        measure = "penalised" if held_out is None else "held_out"
-        gain = row[measure] - max((h[measure] for h in history[:-1]), default=-np.inf)
-        if held_out is None or gain > 0:
-            best = params
-        if gain < settings.tolerance:
+        if progress.is_over(row, params):
             break
-    return best, history
+    return progress.best, progress.history
 
 
 def fit_counts(

@@ -59,6 +59,29 @@ class RunningSum:
         self._unread = []
 
 
+class EarlyStop:
+    """Follows a fit by one measure: keeps its history and its best parameters.
+
+    Attributes:
+        history: one dict of figures per evaluation.
+        best: parameters that were best on held-out users; without these, the last.
+    """
+
+    def __init__(self, params: HmmParams, measure: str, tolerance: float):
+        self.history: list[dict[str, float]] = []
+        self.best = params
+        self._measure, self._tolerance = measure, tolerance
+
+    def is_over(self, row: dict[str, float], params: HmmParams) -> bool:
+        """Notes an evaluation; returns whether it gained less than the tolerance on the best."""
+        best_before = max((known[self._measure] for known in self.history), default=-np.inf)
+        self.history.append(row)
+        gain = row[self._measure] - best_before
+        if self._measure != "held_out" or gain > 0:
+            self.best = params
+        return gain < self._tolerance
+
+
 def expected_counts(
     params: HmmParams,
     batches: Batches,

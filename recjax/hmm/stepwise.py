@@ -26,6 +26,7 @@ from recjax.hmm.learning import History, checked_start
 from recjax.hmm.parameters import HmmParams, HmmSettings, HmmSizes
 from recjax.hmm.passes import (
     Batches,
+    EarlyStop,
     Place,
     RunningSum,
     count_events,
@@ -102,8 +103,9 @@ def fit_stepwise(
     )
     prior = make_prior(params, settings.smoothing, popularity)
     schedule = _Schedule(step_exponent, step_offset, int(popularity.sum()))
-    sums, history, best = zero_counts(params), [], params
-    value, num_events = RunningSum(), 0
+    measure = "log_likelihood" if held_out is None else "held_out"
+    progress = EarlyStop(params, measure, settings.tolerance)
+    sums, value, num_events = zero_counts(params), RunningSum(), 0
     for iteration, layout, ends in _stream(batches, sizes, settings.num_iterations):
         factor, scale = schedule.next(count_events(layout))
         num_events += count_events(layout)
@@ -117,15 +119,10 @@ def fit_stepwise(
         row["log_likelihood"] = float(value.result()) / num_events
         if held_out is not None:
             row["held_out"] = log_likelihood_per_event(params, held_out, place=place)
-        history.append(row)
-        measure = "log_likelihood" if held_out is None else "held_out"
-        gain = row[measure] - max((h[measure] for h in history[:-1]), default=-np.inf)
-        if held_out is None or gain > 0:
-            best = params
-        if gain < settings.tolerance:
+        if progress.is_over(row, params):
             break
         value, num_events = RunningSum(), 0
-    return best, history
+    return progress.best, progress.history
 
 
 def _check_steps(
