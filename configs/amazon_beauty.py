@@ -41,7 +41,7 @@ def get_config() -> ConfigDict:
     config.expansion.hmm.num_states = 64
     config.model.inputs = ("item", "position")
     config.model.dropout_rate = 0.4
-    config.pretrain.objective = "next_item"
+    config.pretrain.objectives.masked_item, config.pretrain.objectives.next_item = 0.0, 1.0
     for training, num_steps in ((config.pretrain, 600), (config.finetune.next_item, 600)):
         training.num_steps = num_steps
         training.learning_rate = 2e-3

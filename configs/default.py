@@ -22,7 +22,7 @@ def get_config() -> ConfigDict:
     config.expansion = _expansion()
     config.model = _model()
     config.pretrain = _training(num_steps=1000, learning_rate=1e-3)
-    config.pretrain.objective = "masked_item"  # or "next_item" (causal)
+    config.pretrain.objectives = _objectives()
     config.pretrain.mask_rate = 0.2  # share of events masked
     config.finetune = ConfigDict()
     config.finetune.tasks = ("next_item", "click")
@@ -250,6 +250,15 @@ def _training(num_steps: int, learning_rate: float) -> ConfigDict:
             "eval_interval_steps": 200,
             "early_stop_evals": 5,  # evaluations without gain before a member stops; 0 = never
             "loss_chunk": 1024,  # catalogue items per chunk of the loss; more on accelerators
+        }
+    )
+
+
+def _objectives() -> ConfigDict:
+    return ConfigDict(
+        {  # weights in the pretraining loss, 0 = off; exactly one of the first two must be on
+            "masked_item": 1.0,  # hidden events from both sides (BERT4Rec)
+            "next_item": 0.0,  # the next event from those before it (SASRec): causal reading
         }
     )
 

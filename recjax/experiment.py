@@ -22,9 +22,10 @@ from recjax.data.record_sources import CachedSource, LimitedSource, Source, open
 from recjax.errors import UserError
 from recjax.judging import Batch, ClickScorer, Ranker, auc_validator, ndcg_validator
 from recjax.models import EncoderConfig
-from recjax.recipe import make_encoder, make_pretrain_task, make_recipe
+from recjax.objectives import make_pretrain_task
+from recjax.recipe import make_encoder, make_recipe
 from recjax.step import Task
-from recjax.tasks import Click, MaskedItem, NextItem, transfer
+from recjax.tasks import Click, Mixture, NextItem, transfer
 from recjax.train import LoopConfig, Training, load_best
 
 Tree = Any
@@ -96,7 +97,7 @@ class Experiment:
 
     # ---- tasks ----
 
-    def pretrain_task(self) -> MaskedItem | NextItem:
+    def pretrain_task(self) -> Mixture:
         """Returns the pretraining task."""
         return make_pretrain_task(self.context.config, self.encoder)
 
@@ -111,7 +112,7 @@ class Experiment:
         return Click(
             self.encoder,
             hidden_dims=tuple(config.finetune.click.hidden_dims),
-            causal=config.pretrain.objective == "next_item",
+            causal=self.pretrain_task().causal,
         )
 
     def finetune_task(self, name: str) -> NextItem | Click:
@@ -126,7 +127,7 @@ class Experiment:
 
     # ---- judges ----
 
-    def ranker(self, task: NextItem, top_n: int) -> Ranker:
+    def ranker(self, task: NextItem | Mixture, top_n: int) -> Ranker:
         """Returns the full-catalogue ranker under the config's protocol."""
         config = self.context.config.evaluate
         return Ranker(
@@ -160,14 +161,11 @@ class Experiment:
 
     def pretraining(self, arm: str) -> Training:
         """Returns the pretraining of one arm, judged by the next item of validation users."""
-        settings = self.context.config.pretrain
-        causal = settings.objective == "next_item"
-        judged = NextItem(self.encoder, causal=causal, loss_chunk=settings.loss_chunk)
+        task, settings = self.pretrain_task(), self.context.config.pretrain
         return self._training(
             stage="pretrain",
             arm=arm,
-            task=self.pretrain_task(),
-            judged=judged,
+            task=task,
             settings=settings,
             batches=self._sequence_batches(arm, "pretrain", settings),
             start=None,
@@ -184,7 +182,6 @@ class Experiment:
             stage=f"finetune/{name}",
             arm=arm,
             task=task,
-            judged=task,
             settings=settings,
             batches=batches,
             start=self._pretrained(arm),
@@ -215,12 +212,12 @@ class Experiment:
             task.logical_axes(),
         )
 
-    def _validator(self, task: NextItem | Click) -> Validator:
+    def _validator(self, task: NextItem | Mixture | Click) -> Validator:
         """Returns params -> the metric [M] that early stopping looks at."""
-        if isinstance(task, NextItem):
-            batches = self.rank_batches(self.validation("next_item"))
-            return ndcg_validator(self.ranker(task, top_n=0), batches)
-        return auc_validator(self.click_scorer(), self.click_batches(self.validation("click")))
+        if isinstance(task, Click):
+            return auc_validator(self.click_scorer(), self.click_batches(self.validation("click")))
+        batches = self.rank_batches(self.validation("next_item"))
+        return ndcg_validator(self.ranker(task, top_n=0), batches)
 
     def _training_sources(self, arm: str, stage: str) -> list[list[Source]]:
         """Real users, and the member's own draws where the config lets them in."""
@@ -268,15 +265,14 @@ class Experiment:
         *,
         stage: str,
         arm: str,
-        task: Task,
-        judged: NextItem | Click,
+        task: NextItem | Mixture | Click,
         settings: ConfigDict,
         batches: grain.IterDataset,
         start: Tree | None,
     ) -> Training:
         config = self.context.config
         if stage not in self._compiled:
-            self._compiled[stage] = self._compile(task, judged, settings)
+            self._compiled[stage] = self._compile(task, settings)
 
         return Training(
             label=f"{stage}/{arm}",
@@ -285,7 +281,7 @@ class Experiment:
             start=lambda fresh: fresh if start is None else transfer(start, fresh),
             batches=iter(loading.prefetch(batches, config.parallel.prefetch_batches)),
             constants=self.constants,
-            metric_name="ndcg_at_10" if isinstance(judged, NextItem) else "auc",
+            metric_name="auc" if isinstance(task, Click) else "ndcg_at_10",
             seeds=self.context.seeds,
             loop=LoopConfig(
                 num_steps=settings.num_steps,
@@ -298,9 +294,7 @@ class Experiment:
             ),
         )
 
-    def _compile(
-        self, task: Task, judged: NextItem | Click, settings: ConfigDict
-    ) -> dict[str, Any]:
+    def _compile(self, task: NextItem | Mixture | Click, settings: ConfigDict) -> dict[str, Any]:
         """Returns the functions of a `Training`: init_params, create, step, evaluate."""
         engine = self.context.engine
         recipe = make_recipe(task, settings, engine.axis_name)
@@ -308,5 +302,5 @@ class Experiment:
             "init_params": engine.compile_once(recipe.init_params, recipe.logical),
             "create": engine.compile_once(recipe.create, recipe.logical),
             "step": engine.compile_step(recipe.step, recipe.logical),
-            "evaluate": self._validator(judged),
+            "evaluate": self._validator(task),
         }

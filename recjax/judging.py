@@ -13,7 +13,7 @@ import numpy as np
 
 from recjax.metrics import auc, ndcg_at, ranks_and_top_items
 from recjax.parallel import Engine
-from recjax.tasks import Click, NextItem
+from recjax.tasks import Click, Mixture, NextItem
 
 Tree = Any
 Batch = Mapping[str, np.ndarray]
@@ -47,7 +47,7 @@ class Ranker:
         mask_history: whether the own history is taken out.
     """
 
-    task: NextItem
+    task: NextItem | Mixture
     engine: Engine
     constants: Mapping[str, np.ndarray]
     item_chunk: int

@@ -21,10 +21,11 @@ from rich.table import Table
 
 from recjax.errors import UserError
 from recjax.models import NUM_SPECIALS
+from recjax.objectives import make_pretrain_task
 from recjax.parallel import JitEngine, make_mesh
 from recjax.parallel.aot import ENVIRONMENT, Report, compile_report, topology_devices
 from recjax.parallel.topologies import Topology, find_topology
-from recjax.recipe import make_encoder, make_pretrain_task, make_recipe
+from recjax.recipe import make_encoder, make_recipe
 
 _GIB = 1 << 30
 _SEQUENCE_FIELDS = ("items", "actions", "gaps", "positions", "segments", "sources")

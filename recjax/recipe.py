@@ -1,4 +1,4 @@
-"""From a config to encoder, pretraining task, optimizer and the functions of a training; no data.
+"""From a config to encoder, optimizer and the functions of a training; no data.
 
 The experiment trains with these functions; the ahead-of-time compile lowers the same ones.
 """
@@ -16,7 +16,6 @@ from recjax.errors import UserError
 from recjax.models import EncoderConfig
 from recjax.optim import OptimizerConfig, make_optimizer
 from recjax.step import Task, create_state, make_train_step
-from recjax.tasks import MaskedItem, NextItem
 
 Tree = Any
 
@@ -71,20 +70,3 @@ def make_encoder(config: ConfigDict, *, vocab_size: int, num_categories: int) ->
         )
     except ValueError as error:
         raise UserError(f"config.model: {error}") from error
-
-
-def make_pretrain_task(config: ConfigDict, encoder: EncoderConfig) -> MaskedItem | NextItem:
-    """Returns the pretraining task.
-
-    Raises:
-        UserError: for an unknown objective.
-    """
-    settings = config.pretrain
-    if settings.objective == "masked_item":
-        return MaskedItem(encoder, mask_rate=settings.mask_rate, loss_chunk=settings.loss_chunk)
-    if settings.objective == "next_item":
-        return NextItem(encoder, causal=True, loss_chunk=settings.loss_chunk)
-    raise UserError(
-        f"config.pretrain.objective = {settings.objective!r} is unknown; "
-        "known: masked_item, next_item"
-    )

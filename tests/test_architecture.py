@@ -51,6 +51,7 @@ TOP_FLOOR = (
     "train",
     "experiment",
     "recipe",
+    "objectives",
     "preflight",
     "stages",
     "main",

@@ -4,12 +4,14 @@ Every task is a frozen dataclass with a `name` and
 `init(key, batch) -> params`, `logical_axes() -> tree of PartitionSpec`,
 `loss(params, batch, constants, *, keys, train) -> {name: (sum, weight)}`.
 Parameters are `{"encoder": ..., "head": ...}`; the encoder's tree is the same for all of them, so
-`transfer` starts one task from another. There is no member axis here: the trainer vmaps.
+`transfer` starts one task from another, and `Mixture` trains several over one encoder. There is no
+member axis here: the trainer vmaps.
 """
 
 from recjax.tasks.click import Click
 from recjax.tasks.masked_item import MaskedItem
+from recjax.tasks.mixture import Mixture
 from recjax.tasks.next_item import NextItem
 from recjax.tasks.parameters import transfer
 
-__all__ = ["Click", "MaskedItem", "NextItem", "transfer"]
+__all__ = ["Click", "MaskedItem", "Mixture", "NextItem", "transfer"]

@@ -2,7 +2,7 @@
 
 import abc
 import dataclasses
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import jax
 import jax.numpy as jnp
@@ -18,9 +18,11 @@ class EncoderTask(abc.ABC):
 
     Attributes:
         encoder: sizes and settings of the encoder.
+        name: of the task, and of its loss.
     """
 
     encoder: EncoderConfig
+    name: ClassVar[str]
 
     def init(self, key: jax.Array, batch: Batch | None = None) -> Params:
         """Returns fresh float32 parameters {"encoder", "head"}; the batch's shape is irrelevant."""
@@ -54,6 +56,18 @@ class EncoderTask(abc.ABC):
         encoder_key, head_key = jax.random.split(key)
         encoder = init_encoder(self.encoder, encoder_key)
         return {"encoder": encoder, "head": self._init_head(head_key)}
+
+    @abc.abstractmethod
+    def loss(
+        self,
+        params: Params,
+        batch: Batch,
+        constants: Batch,
+        *,
+        keys: jax.Array | None,
+        train: bool,
+    ) -> dict[str, tuple[jax.Array, jax.Array]]:
+        """Returns {name: (sum, weight)}; see the subclasses."""
 
     @abc.abstractmethod
     def _init_head(self, key: jax.Array) -> Any:

@@ -40,6 +40,7 @@ class MaskedItem(ItemTask):
     mask_share: float = 0.8
     random_share: float = 0.1
     name: ClassVar[str] = "masked_item"
+    causal: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if not 0 < self.mask_rate <= 1:
@@ -70,7 +71,7 @@ class MaskedItem(ItemTask):
         """
         masked, positions, targets, weights = self.mask(batch, keys)
         dropout_keys = keys if train else None
-        hidden = self.encode(params, masked, constants, causal=False, keys=dropout_keys)
+        hidden = self.encode(params, masked, constants, causal=self.causal, keys=dropout_keys)
         hidden = take(hidden, positions)
         return {self.name: self._item_loss(params, hidden, targets, weights, self.loss_chunk)}
 
