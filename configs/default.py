@@ -21,12 +21,12 @@ def get_config() -> ConfigDict:
     config.features = _features()
     config.expansion = _expansion()
     config.model = _model()
-    config.pretrain = _training(num_steps=1000, learning_rate=1e-3)
+    config.pretrain = _item_training(num_steps=1000, learning_rate=1e-3)
     config.pretrain.objectives = _objectives()
     config.pretrain.mask_rate = 0.2  # share of events masked
     config.finetune = ConfigDict()
     config.finetune.tasks = ("next_item", "click")
-    config.finetune.next_item = _training(num_steps=1000, learning_rate=1e-3)
+    config.finetune.next_item = _item_training(num_steps=1000, learning_rate=1e-3)
     config.finetune.next_item.causal = True  # False: one query per sequence, [MASK] at its end
     config.finetune.click = _training(num_steps=500, learning_rate=1e-3)
     config.finetune.click.hidden_dims = (64, 32)  # widths of the click tower
@@ -249,9 +249,19 @@ def _training(num_steps: int, learning_rate: float) -> ConfigDict:
             "beta2": 0.98,
             "eval_interval_steps": 200,
             "early_stop_evals": 5,  # evaluations without gain before a member stops; 0 = never
-            "loss_chunk": 1024,  # catalogue items per chunk of the loss; more on accelerators
         }
     )
+
+
+def _item_training(num_steps: int, learning_rate: float) -> ConfigDict:
+    """A training that predicts items: also the loss over the catalogue."""
+    training = _training(num_steps, learning_rate)
+    training.loss = "full"  # softmax over all items; "sampled" (softmax) or "gbce": over draws
+    training.loss_chunk = 1024  # full: items per chunk of the loss; more on accelerators
+    training.num_negatives = 256  # sampled, gbce: items drawn per row of the batch
+    training.negative_proposal = "uniform"  # or "log_uniform", by popularity rank
+    training.gbce_calibration = 0.75  # gbce: t, 0 = plain binary, 1 = corrects for the sampling
+    return training
 
 
 def _objectives() -> ConfigDict:

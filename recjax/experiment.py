@@ -23,7 +23,7 @@ from recjax.errors import UserError
 from recjax.judging import Batch, ClickScorer, Ranker, auc_validator, ndcg_validator
 from recjax.models import EncoderConfig
 from recjax.objectives import make_pretrain_task
-from recjax.recipe import make_encoder, make_recipe
+from recjax.recipe import catalogue_loss_of, make_encoder, make_recipe
 from recjax.step import Task
 from recjax.tasks import Click, Mixture, NextItem, transfer
 from recjax.train import LoopConfig, Training, load_best
@@ -104,7 +104,7 @@ class Experiment:
     def next_item_task(self) -> NextItem:
         """Returns the next-item task."""
         settings = self.context.config.finetune.next_item
-        return NextItem(self.encoder, causal=settings.causal, loss_chunk=settings.loss_chunk)
+        return NextItem(self.encoder, item_loss=catalogue_loss_of(settings), causal=settings.causal)
 
     def click_task(self) -> Click:
         """Returns the click task; it reads the history the way the encoder was pretrained."""

@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 
 from recjax.errors import UserError
 from recjax.models import EncoderConfig
+from recjax.recipe import catalogue_loss_of
 from recjax.tasks import MaskedItem, Mixture, NextItem
 from recjax.tasks.encoder_task import EncoderTask
 
@@ -20,12 +21,12 @@ Factory = Callable[[ConfigDict, EncoderConfig, bool], EncoderTask]
 def _masked_item(config: ConfigDict, encoder: EncoderConfig, causal: bool) -> EncoderTask:
     del causal
     settings = config.pretrain
-    return MaskedItem(encoder, mask_rate=settings.mask_rate, loss_chunk=settings.loss_chunk)
+    return MaskedItem(encoder, item_loss=catalogue_loss_of(settings), mask_rate=settings.mask_rate)
 
 
 def _next_item(config: ConfigDict, encoder: EncoderConfig, causal: bool) -> EncoderTask:
     del causal
-    return NextItem(encoder, causal=True, loss_chunk=config.pretrain.loss_chunk)
+    return NextItem(encoder, item_loss=catalogue_loss_of(config.pretrain), causal=True)
 
 
 OBJECTIVES: Mapping[str, Factory] = {

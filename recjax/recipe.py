@@ -13,6 +13,7 @@ import optax
 from ml_collections import ConfigDict
 
 from recjax.errors import UserError
+from recjax.losses import CatalogueLoss
 from recjax.models import EncoderConfig
 from recjax.optim import OptimizerConfig, make_optimizer
 from recjax.step import Task, create_state, make_train_step
@@ -52,6 +53,19 @@ def optimizer_of(settings: ConfigDict) -> optax.GradientTransformation:
     """Returns the optimizer of a training section."""
     names = OptimizerConfig.__dataclass_fields__
     return make_optimizer(OptimizerConfig(**{name: settings[name] for name in names}))
+
+
+def catalogue_loss_of(settings: ConfigDict) -> CatalogueLoss:
+    """Returns the loss over items of a training section.
+
+    Raises:
+        UserError: when a setting is out of range.
+    """
+    names = CatalogueLoss.__dataclass_fields__
+    try:
+        return CatalogueLoss(**{name: settings[name] for name in names})
+    except ValueError as error:
+        raise UserError(f"config, loss over items: {error}") from error
 
 
 def make_encoder(config: ConfigDict, *, vocab_size: int, num_categories: int) -> EncoderConfig:

@@ -8,6 +8,7 @@ from jax.sharding import AxisType
 
 from recjax.data.loading import ClickTrainBatches, TrainBatches
 from recjax.data.record_sources import ListSource
+from recjax.losses import CatalogueLoss
 from recjax.models import EncoderConfig
 from recjax.optim import OptimizerConfig, make_optimizer
 from recjax.parallel import JitEngine
@@ -31,8 +32,8 @@ ENCODER = EncoderConfig(
     vocab_multiple=8,
 )
 TASKS = {
-    "masked_item": MaskedItem(ENCODER, mask_rate=0.3, loss_chunk=16),
-    "next_item": NextItem(ENCODER, causal=True, loss_chunk=16),
+    "masked_item": MaskedItem(ENCODER, mask_rate=0.3, item_loss=CatalogueLoss(loss_chunk=16)),
+    "next_item": NextItem(ENCODER, causal=True, item_loss=CatalogueLoss(loss_chunk=16)),
     "click": Click(ENCODER, hidden_dims=(8,)),
 }
 OPTIMIZER = OptimizerConfig(

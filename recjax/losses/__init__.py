@@ -1,10 +1,21 @@
 """Losses as `(sum, weight)`: the step adds them up and divides once, at the end.
 
-Full cross-entropy over a catalogue without the [tokens, V] logits, and sigmoid cross-entropy for
-clicks. No parameters, no models, no metrics live here; `recjax.tasks` calls these.
+Full and sampled losses over a catalogue without the [tokens, V] logits, and sigmoid cross-entropy
+for clicks. No parameters, no models, no metrics live here; `recjax.tasks` calls these.
 """
 
 from recjax.losses.binary import sigmoid_cross_entropy
+from recjax.losses.catalogue import CatalogueLoss
 from recjax.losses.cross_entropy import chunked_cross_entropy
+from recjax.losses.negatives import draw_negatives
+from recjax.losses.sampled import gbce_beta, generalised_bce, sampled_cross_entropy
 
-__all__ = ["chunked_cross_entropy", "sigmoid_cross_entropy"]
+__all__ = [
+    "CatalogueLoss",
+    "chunked_cross_entropy",
+    "draw_negatives",
+    "gbce_beta",
+    "generalised_bce",
+    "sampled_cross_entropy",
+    "sigmoid_cross_entropy",
+]

@@ -7,8 +7,9 @@ from typing import Any, ClassVar, cast
 import jax
 import jax.numpy as jnp
 
-from recjax.losses import chunked_cross_entropy
-from recjax.models import BertEncoder, EncoderConfig, ItemBias
+from recjax.losses import CatalogueLoss
+from recjax.models import BertEncoder, EncoderConfig, ItemBias, fold_in_rows
+from recjax.tasks import row_draws
 from recjax.tasks.parameters import Batch, Params, init_encoder, logical_specs, unbox
 
 
@@ -76,7 +77,13 @@ class EncoderTask(abc.ABC):
 
 @dataclasses.dataclass(frozen=True)
 class ItemTask(EncoderTask):
-    """A task that predicts items by tied output logits, hidden @ item table^T + bias."""
+    """A task that predicts items by tied output logits, hidden @ item table^T + bias.
+
+    Attributes:
+        item_loss: full or sampled, and its settings.
+    """
+
+    item_loss: CatalogueLoss = CatalogueLoss()
 
     def item_table(self, params: Params) -> tuple[jax.Array, jax.Array]:
         """Returns the output layer: table float32 [V, D] and bias float32 [V].
@@ -99,10 +106,18 @@ class ItemTask(EncoderTask):
         hidden: jax.Array,
         targets: jax.Array,
         weights: jax.Array,
-        chunk: int,
+        keys: jax.Array | None,
     ) -> tuple[jax.Array, jax.Array]:
-        """Cross-entropy of targets [B, S] over the catalogue, given hidden [B, S, D]."""
-        table, bias = self.item_table(params)
-        flat = hidden.reshape(-1, hidden.shape[-1])
-        weights = jnp.reshape(weights, -1)
-        return chunked_cross_entropy(flat, table, bias, targets.reshape(-1), weights, chunk=chunk)
+        """The loss of targets [B, S] over the catalogue, given hidden [B, S, D].
+
+        Without keys, negatives are drawn by a row's targets, always in the same way.
+        """
+        keys = row_draws.content_keys(targets) if keys is None else keys
+        return self.item_loss(
+            hidden,
+            *self.item_table(params),
+            targets,
+            weights,
+            keys=fold_in_rows(keys, row_draws.NEGATIVES),
+            num_ids=self.encoder.vocab_size,
+        )

@@ -12,11 +12,11 @@ import jax
 import jax.numpy as jnp
 
 from recjax.models import NUM_SPECIALS, fold_in_rows, row_uniform
+from recjax.tasks import row_draws
 from recjax.tasks.encoder_task import ItemTask
 from recjax.tasks.parameters import Batch, Params
 from recjax.tasks.positions import hide, mark, select_smallest, take
 
-_CHOICE_SITE, _RULE_SITE, _RANDOM_SITE = ((1 << 21) + site for site in range(3))
 _NEVER = 2.0  # a score no drawn one reaches
 
 
@@ -27,7 +27,6 @@ class MaskedItem(ItemTask):
     Attributes:
         mask_rate: share of the events that are predicted, 0 < rate <= 1; every segment has at
             least one, whatever its length.
-        loss_chunk: catalogue items per chunk of the cross-entropy.
         mask_share: of the predicted events, those that are hidden behind [MASK] ...
         random_share: ... or behind a random item; the others stay as they are (BERT's rule).
 
@@ -36,7 +35,6 @@ class MaskedItem(ItemTask):
     """
 
     mask_rate: float = 0.2
-    loss_chunk: int = 8192
     mask_share: float = 0.8
     random_share: float = 0.1
     name: ClassVar[str] = "masked_item"
@@ -73,7 +71,7 @@ class MaskedItem(ItemTask):
         dropout_keys = keys if train else None
         hidden = self.encode(params, masked, constants, causal=self.causal, keys=dropout_keys)
         hidden = take(hidden, positions)
-        return {self.name: self._item_loss(params, hidden, targets, weights, self.loss_chunk)}
+        return {self.name: self._item_loss(params, hidden, targets, weights, keys)}
 
     def mask(
         self, batch: Batch, keys: jax.Array | None
@@ -89,9 +87,9 @@ class MaskedItem(ItemTask):
             predicted events (weight 0 in unused slots).
         """
         items, length = batch["items"], batch["items"].shape[1]
-        keys = _content_keys(items) if keys is None else keys
+        keys = row_draws.content_keys(items) if keys is None else keys
         may = (batch["segments"] > 0) & (items >= NUM_SPECIALS) & (batch["weights"] > 0)
-        draw = row_uniform(keys, _CHOICE_SITE, (length,))
+        draw = row_uniform(keys, row_draws.MASK_CHOICE, (length,))
         score = _mask_order(jnp.where(may, draw, _NEVER), batch["segments"], self.mask_rate)
         slots = min(length, math.ceil(length * min(1.0, 1.5 * self.mask_rate + 0.1)))
         positions, chosen = select_smallest(score, _NEVER, slots)
@@ -101,7 +99,7 @@ class MaskedItem(ItemTask):
 
     def _hide(self, batch: Batch, chosen: jax.Array, keys: jax.Array) -> Batch:
         """Applies BERT's rule: [MASK], a random item, or nothing."""
-        rule = row_uniform(keys, _RULE_SITE, chosen.shape[1:])
+        rule = row_uniform(keys, row_draws.MASK_RULE, chosen.shape[1:])
         behind_mask = chosen & (rule < self.mask_share)
         behind_random = chosen & ~behind_mask & (rule < self.mask_share + self.random_share)
         draw = jax.vmap(
@@ -109,7 +107,7 @@ class MaskedItem(ItemTask):
                 key, chosen.shape[1:], NUM_SPECIALS, self.encoder.vocab_size
             )
         )
-        random_items = draw(fold_in_rows(keys, _RANDOM_SITE))
+        random_items = draw(fold_in_rows(keys, row_draws.MASK_ITEM))
         batch = hide(batch, behind_mask, hidden_action=self.encoder.num_actions)
         return batch | {"items": jnp.where(behind_random, random_items, batch["items"])}
 
@@ -120,12 +118,3 @@ def _mask_order(draw: jax.Array, segments: jax.Array, rate: float) -> jax.Array:
     smallest = jnp.where(same, draw[:, None, :], _NEVER).min(axis=-1)
     score = jnp.where(draw < rate, draw, _NEVER)
     return jnp.where((draw == smallest) & (draw < _NEVER), draw - 1, score)
-
-
-def _content_keys(items: jax.Array) -> jax.Array:
-    """Makes one key per row from its items alone: the same mask in whatever batch it stands."""
-    steps = jnp.arange(items.shape[1], dtype=jnp.uint32)[None]
-    word = (items.astype(jnp.uint32) + 1) * (2 * steps + 1) * jnp.uint32(0x9E3779B1)
-    word = word ^ (word >> 15)
-    content = (word * jnp.uint32(0x85EBCA77)).sum(axis=1, dtype=jnp.uint32)
-    return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(jax.random.key(0), content)

@@ -23,11 +23,9 @@ class NextItem(ItemTask):
     Attributes:
         causal: True: every event predicts the next one of its segment. False: the last event of
             each segment is hidden and predicted from the others (one target per segment).
-        loss_chunk: catalogue items per chunk of the cross-entropy.
     """
 
     causal: bool = True
-    loss_chunk: int = 8192
     name: ClassVar[str] = "next_item"
 
     def loss(
@@ -46,15 +44,15 @@ class NextItem(ItemTask):
             batch: items, actions, gaps, positions, segments int32 [B, T], weights float32 [B, T];
                 a target's weight is that of its own event.
             constants: item_category int32 [V] where "category" is an input.
-            keys: typed PRNG keys [B] for dropout, or None.
+            keys: typed PRNG keys [B] for dropout and drawn negatives, or None.
             train: whether dropout is on (static).
         """
-        keys = keys if train else None
         prepare = self._causal_targets if self.causal else self._last_targets
         batch, positions, targets, weights = prepare(batch)
-        hidden = self.encode(params, batch, constants, causal=self.causal, keys=keys)
+        dropout_keys = keys if train else None
+        hidden = self.encode(params, batch, constants, causal=self.causal, keys=dropout_keys)
         hidden = hidden if positions is None else take(hidden, positions)
-        return {self.name: self._item_loss(params, hidden, targets, weights, self.loss_chunk)}
+        return {self.name: self._item_loss(params, hidden, targets, weights, keys)}
 
     def queries(self, params: Params, batch: Batch, constants: Batch) -> jax.Array:
         """Encodes histories into one query per row, to be ranked against `item_table`.

@@ -6,6 +6,7 @@ import pytest
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from recjax.losses import CatalogueLoss
 from recjax.tasks import MaskedItem
 
 LENGTHS = [[5, 4, 3], [12], [1, 1, 2], [6, 2]]
@@ -84,7 +85,10 @@ def test_mask_depends_on_key_and_row_only_and_without_keys_on_content(encoder_co
 
 
 def test_loss_equals_the_dense_form_on_masked_events(encoder_config, make_batch, constants, init):
-    task, batch = MaskedItem(encoder_config, loss_chunk=7), make_batch(LENGTHS)
+    task, batch = (
+        MaskedItem(encoder_config, item_loss=CatalogueLoss(loss_chunk=7)),
+        make_batch(LENGTHS),
+    )
     params = init(task)
     params["head"]["item_bias"] = jax.random.normal(jax.random.key(1), (30,))
 
@@ -106,7 +110,7 @@ def test_loss_equals_the_dense_form_on_masked_events(encoder_config, make_batch,
 def test_members_on_eight_devices_equal_single_ones_and_nothing_compiles_twice(
     encoder_config, make_batch, constants, init
 ):
-    task, traces = MaskedItem(encoder_config, loss_chunk=8), []
+    task, traces = MaskedItem(encoder_config, item_loss=CatalogueLoss(loss_chunk=8)), []
     batches = [make_batch([[5, 4, 3], [12]] * 8, seed=seed) for seed in range(2)]
     keys = _keys(32).reshape(2, 16)
     params = [init(task, seed) for seed in range(2)]

@@ -4,6 +4,7 @@ import numpy as np
 import optax
 import pytest
 
+from recjax.losses import CatalogueLoss
 from recjax.tasks import NextItem
 
 LENGTHS = [[5, 4, 3], [12], [1, 1, 2]]
@@ -32,7 +33,10 @@ def _dense(task, params, hidden, targets):
 def test_causal_targets_are_the_next_events_of_the_segment(
     encoder_config, make_batch, constants, init
 ):
-    task, batch = NextItem(encoder_config, loss_chunk=7), make_batch(LENGTHS)
+    task, batch = (
+        NextItem(encoder_config, item_loss=CatalogueLoss(loss_chunk=7)),
+        make_batch(LENGTHS),
+    )
     batch["items"] = batch["items"].at[1, 3].set(1)  # [UNK] is input, never a target
     params = init(task)
     (total, weight), hidden = _loss_and_hidden(task, params, batch, constants)
@@ -55,7 +59,10 @@ def test_bidirectional_training_asks_what_evaluation_asks(
     encoder_config, make_batch, constants, init
 ):
     """The hidden last event of a segment is the query of the history before it."""
-    task, batch = NextItem(encoder_config, causal=False, loss_chunk=7), make_batch(LENGTHS)
+    task, batch = (
+        NextItem(encoder_config, causal=False, item_loss=CatalogueLoss(loss_chunk=7)),
+        make_batch(LENGTHS),
+    )
     params = init(task)
     (total, weight), _ = _loss_and_hidden(task, params, batch, constants)
     histories, targets, weights = [], [], []
@@ -103,7 +110,10 @@ def test_a_full_history_gives_way_to_the_query(encoder_config, make_batch, const
 def test_gradients_are_finite_and_reach_every_parameter(
     encoder_config, make_batch, constants, init, causal
 ):
-    task, batch = NextItem(encoder_config, causal=causal, loss_chunk=8), make_batch(LENGTHS)
+    task, batch = (
+        NextItem(encoder_config, causal=causal, item_loss=CatalogueLoss(loss_chunk=8)),
+        make_batch(LENGTHS),
+    )
     params, keys = init(task), jax.random.split(jax.random.key(1), 3)
 
     @jax.jit
@@ -133,7 +143,7 @@ def test_dropout_needs_train_and_keys(encoder_config, make_batch, constants, ini
 
 def test_a_few_steps_learn_a_fixed_order(encoder_config, constants, init):
     """Item i is followed by i + 1: the loss falls far below that of a guess."""
-    task = NextItem(encoder_config, loss_chunk=32)
+    task = NextItem(encoder_config, item_loss=CatalogueLoss(loss_chunk=32))
     starts = jnp.arange(16)[:, None]
     items = (starts + jnp.arange(8)[None]) % 25 + 5
     ids = jnp.zeros_like(items)
