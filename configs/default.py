@@ -42,8 +42,12 @@ def get_config() -> ConfigDict:
         }
     )
     config.checkpoint = ConfigDict(
-        {"interval_steps": 200, "keep_last": 2}
-    )  # a save also happens at every evaluation, at the end and on SIGTERM
+        {
+            "interval_steps": 200,  # a save also happens at the end and on SIGTERM
+            "keep_last": 2,  # newest checkpoints kept
+            "keep_best": 0,  # above 0: a save at every evaluation, and so many of the best kept too
+        }
+    )
     config.logging = ConfigDict({"interval_steps": 20, "tensorboard": True})
     return config
 

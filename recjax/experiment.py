@@ -290,6 +290,7 @@ class Experiment:
                 checkpoint_interval_steps=config.checkpoint.interval_steps,
                 log_interval_steps=config.logging.interval_steps,
                 keep_last=config.checkpoint.keep_last,
+                keep_best=config.checkpoint.keep_best,
                 tensorboard=config.logging.tensorboard,
             ),
         )

@@ -52,6 +52,7 @@ class LoopConfig:
     checkpoint_interval_steps: int
     log_interval_steps: int
     keep_last: int
+    keep_best: int
     tensorboard: bool
 
 
@@ -91,28 +92,37 @@ def train(training: Training, engine: Engine, progress: Progress) -> None:
 def _train(training: Training, engine: Engine, progress: Progress, closing: ExitStack) -> None:
     # ---- build the state, or take up the newest checkpoint ----
     loop = training.loop
-    checkpoints = Checkpoints(training.folder / "checkpoints", loop.keep_last)
+    checkpoints = Checkpoints(
+        training.folder / "checkpoints", keep_last=loop.keep_last, keep_best=loop.keep_best
+    )
     closing.callback(checkpoints.close)
     seeds = jnp.asarray(training.seeds, jnp.uint32)
     state = training.create(training.start(training.init_params(seeds)), seeds)
-    clock: dict[str, Any] = {"elapsed_seconds": 0.0, "finished": False}
+    clock: dict[str, Any] = {"elapsed_seconds": 0.0, "finished": False, "metric": None}
     restored = checkpoints.restore(best=abstract(state.best_params), state=abstract(_rest(state)))
     if restored is not None:
-        _, best, rest, clock = restored
+        _, best, rest, saved_clock = restored
+        clock |= saved_clock
         state = TrainState(**rest, best_params=best)
         training.batches.set_state(clock["iterator"])
     if clock["finished"]:
         return
-    step = int(state.step)
+    step, reached = int(state.step), clock["metric"]
     before, started = clock["elapsed_seconds"], time.monotonic()
 
     def elapsed() -> float:
         return before + time.monotonic() - started
 
     def save(finished: bool) -> None:
-        iterator = training.batches.get_state()
-        clock = {"iterator": iterator, "elapsed_seconds": elapsed(), "finished": finished}
-        checkpoints.save(step, best=state.best_params, state=_rest(state), loop=clock)
+        clock = {
+            "iterator": training.batches.get_state(),
+            "elapsed_seconds": elapsed(),
+            "finished": finished,
+            "metric": reached,
+        }
+        checkpoints.save(
+            step, best=state.best_params, state=_rest(state), loop=clock, metric=reached
+        )
 
     constants = engine.put_constants(dict(training.constants))
     writer = MetricWriter(training.folder, step, loop.tensorboard)
@@ -131,23 +141,28 @@ def _train(training: Training, engine: Engine, progress: Progress, closing: Exit
                 training.label, step, loop.num_steps, loss=float(values["train/loss"].mean())
             )
 
+        reached = None  # the mean metric of an evaluation at this step
         if step % loop.eval_interval_steps == 0 or step == loop.num_steps:
             metric = np.asarray(training.evaluate(state.params), np.float32)
             state = _record(state, jnp.asarray(metric), patience=loop.early_stop_evals)
             _write(writer, step, training.seeds, {f"eval/{training.metric_name}": metric})
+            reached = float(metric.mean())
             if not np.any(np.asarray(state.active)):
                 break
 
         stop = interrupts.stop_requested()
-        if stop or step % loop.checkpoint_interval_steps == 0:
+        worth_keeping = loop.keep_best > 0 and reached is not None
+        if stop or worth_keeping or step % loop.checkpoint_interval_steps == 0:
             _fetch(metrics, training, step)  # never save a state that is not finite
             save(finished=False)
         if stop:
+            checkpoints.wait()
             interrupts.raise_if_requested()
 
     # ---- the end: the summary first, so that a finished checkpoint always has one ----
     _write_summary(training, state, step, elapsed())
     save(finished=True)
+    checkpoints.wait()
 
 
 def with_rows(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -169,7 +184,7 @@ def load_best(folder: Path, like: Tree) -> Tree:
         folder: what `Training.folder` was.
         like: tree of `jax.ShapeDtypeStruct` with shardings, leaves [M, ...].
     """
-    checkpoints = Checkpoints(folder / "checkpoints", keep_last=1_000)
+    checkpoints = Checkpoints(folder / "checkpoints")
     try:
         return checkpoints.restore_best(like)
     finally:

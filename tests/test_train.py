@@ -101,6 +101,19 @@ def test_member_stops_early_and_keeps_its_best(tmp_path, engine, progress):
     assert read_summary(training.folder)["best_metric"] == [1.0, 4.0]
 
 
+def test_best_evaluations_are_kept_beside_the_newest(tmp_path, engine, progress):
+    scores = {10: 3.0, 20: 9.0, 30: 1.0, 40: 2.0}
+    for keep_best, kept in ((0, [35, 40]), (2, [10, 20, 35, 40])):
+        values = iter(scores.values())
+        training = make_training(
+            tmp_path / f"{keep_best}",
+            evaluate=lambda params, values=values: np.full(2, next(values)),
+            keep_best=keep_best,
+        )
+        train(training, engine, progress)
+        assert sorted(int(p.name) for p in (training.folder / "checkpoints").iterdir()) == kept
+
+
 def test_non_finite_loss_stops_and_names_it(tmp_path, engine, progress):
     class Broken(ToyBatches):
         def __next__(self):
@@ -111,3 +124,7 @@ def test_non_finite_loss_stops_and_names_it(tmp_path, engine, progress):
 
     with pytest.raises(NonFiniteError, match=r"train/loss is nan for seed 4 in steps 10-14"):
         train(make_training(tmp_path / "run", batches=Broken()), engine, progress)
+    whole, resumed = make_training(tmp_path / "whole"), make_training(tmp_path / "run")
+    train(whole, engine, progress)
+    train(resumed, engine, progress)  # from step 7, the last good one
+    np.testing.assert_array_equal(best_of(whole, engine), best_of(resumed, engine))

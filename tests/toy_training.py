@@ -59,7 +59,9 @@ class ToyBatches:
         self.pointer = state["pointer"]
 
 
-def make_training(folder, *, num_steps=40, batches=None, evaluate=None, patience=0):
+def make_training(
+    folder, *, num_steps=40, batches=None, evaluate=None, patience=0, keep_last=2, keep_best=0
+):
     """A Training of the toy task; by default the metric is minus the distance to the truth."""
     truth = np.array([1.0, -2.0, 0.5])
     return Training(
@@ -83,7 +85,8 @@ def make_training(folder, *, num_steps=40, batches=None, evaluate=None, patience
             early_stop_evals=patience,
             checkpoint_interval_steps=7,
             log_interval_steps=5,
-            keep_last=2,
+            keep_last=keep_last,
+            keep_best=keep_best,
             tensorboard=False,
         ),
     )
