@@ -1,7 +1,8 @@
 """SIGTERM and Ctrl-C: raise at once in ordinary stages, wait for the step's end while training.
 
-Stages write beside and rename, so an exception anywhere leaves no half-written artefact. The train
-loop asks `stop_requested()` between steps instead, saves, and raises `Interrupted` itself.
+Stages write beside and rename, so an exception anywhere leaves no half-written artefact. Python
+drops one that is raised in a finaliser, so the end of every stage asks again. The train loop asks
+`stop_requested()` between steps instead, saves, and raises `Interrupted` itself.
 """
 
 import signal

@@ -36,6 +36,24 @@ def test_signal_that_a_library_turns_into_its_own_error_is_an_interruption(
     assert json.loads((tmp_path / "progress.json").read_text())["state"] == "interrupted"
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # it is the point
+def test_signal_that_a_finaliser_swallows_stops_the_run_at_the_end_of_its_stage(
+    monkeypatch, tmp_path
+) -> None:
+    class Dying:
+        def __del__(self):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    began = []
+
+    def run_stage(stage, context):
+        began.append(stage)
+        Dying()  # freed at once: the exception is printed and dropped
+
+    assert _run(run_stage, monkeypatch, tmp_path, "prepare,expand") == main.INTERRUPTED
+    assert began == ["prepare"]
+
+
 def test_error_without_a_signal_is_a_failure(monkeypatch, capsys, tmp_path) -> None:
     def run_stage(stage, context):
         raise RuntimeError("Query interrupted")
@@ -46,10 +64,10 @@ def test_error_without_a_signal_is_a_failure(monkeypatch, capsys, tmp_path) -> N
     interrupts.raise_if_requested()
 
 
-def _run(run_stage, monkeypatch, folder) -> int:
+def _run(run_stage, monkeypatch, folder, names="prepare") -> int:
     monkeypatch.setattr(stages, "_run_stage", run_stage)
     config = Path(__file__).parents[1] / "configs/smoke.py"
-    return main.main(["--config", str(config), "--workdir", str(folder), "--stages", "prepare"])
+    return main.main(["--config", str(config), "--workdir", str(folder), "--stages", names])
 
 
 def test_signal_is_held_back_inside_deferred() -> None:

@@ -42,6 +42,8 @@ def run_stages(
     try:
         for stage in stages:
             _run_stage(stage, context)
+            # Python drops an exception raised in a finaliser: a signal that met one stops us here.
+            interrupts.raise_if_requested()
         state = "done"
     except Interrupted:
         state = "interrupted"
