@@ -244,13 +244,22 @@ def _training(num_steps: int, learning_rate: float) -> ConfigDict:
             "num_steps": num_steps,
             "batch_size": 64,  # packed rows (sequences) or examples (click), over all devices
             "pack": True,  # several short users in one row
-            "optimizer": "adamw",
-            "learning_rate": learning_rate,
+            "optimizer": "adamw",  # "adam", "sgd", "lamb", "adafactor", "lion", "muon"
+            "learning_rate": learning_rate,  # the peak
             "warmup_steps": 50,
-            "schedule": "cosine",  # "constant", "linear", "cosine"
-            "weight_decay": 0.01,
-            "clip_norm": 1.0,
-            "beta2": 0.98,
+            "schedule": "cosine",  # "constant", "linear", "rsqrt", "wsd" (warm-up, stable, decay)
+            "decay_share": 0.2,  # wsd: last share of the steps, in which the rate falls
+            "weight_decay": 0.01,  # decoupled, on kernels; adam and sgd have none
+            "l2": 0.0,  # factor of half the squared norm of kernels in the loss
+            "clip_norm": 1.0,  # largest norm of the gradient; 0 = off
+            "beta2": 0.98,  # decay of second moments; of momentum in lion
+            "table_optimizer": "same",  # embedding tables: "adagrad_rows" (one number per row),
+            # "adam_rows" (idle rows untouched), or any name above
+            "table_learning_rate": 0.0,  # the peak for tables; 0 = learning_rate
+            "table_l2": 0.0,  # as l2, of table rows that have a gradient in the batch
+            "layer_decay": 1.0,  # learning rate of a layer over that of the layer above
+            "ema_decay": 0.0,  # moving average of parameters, judged and kept instead; 0 = off
+            "freeze": (),  # regular expressions of parameter paths that do not move
             "eval_interval_steps": 200,
             "early_stop_evals": 5,  # evaluations without gain before a member stops; 0 = never
         }

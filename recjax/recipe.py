@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from recjax.errors import UserError
 from recjax.losses import CatalogueLoss
 from recjax.models import EncoderConfig
-from recjax.optim import OptimizerConfig, make_optimizer
+from recjax.optim import OptimizerConfig, frozen, make_optimizer
 from recjax.step import Task, create_state, make_train_step
 
 Tree = Any
@@ -39,20 +39,41 @@ class Recipe:
 
 
 def make_recipe(task: Task, settings: ConfigDict, axis_name: str | None) -> Recipe:
-    """Returns the functions that train a task under the settings of its config section."""
-    optimizer = optimizer_of(settings)
+    """Returns the functions that train a task under the settings of its config section.
+
+    Raises:
+        UserError: when a setting is out of range, or freezes what is not there.
+    """
+    optimizer = optimizer_of(settings, task)
     return Recipe(
         init_params=jax.vmap(lambda seed: task.init(jax.random.key(seed), {})),
-        create=partial(create_state, optimizer=optimizer),
-        step=make_train_step(task, optimizer, axis_name),
+        create=partial(create_state, optimizer=optimizer, averages=settings.ema_decay > 0),
+        step=make_train_step(
+            task,
+            optimizer,
+            axis_name,
+            frozen=partial(frozen, rules=settings.freeze) if settings.freeze else None,
+            ema_decay=settings.ema_decay,
+        ),
         logical=task.logical_axes(),
     )
 
 
-def optimizer_of(settings: ConfigDict) -> optax.GradientTransformation:
-    """Returns the optimizer of a training section."""
+def optimizer_of(settings: ConfigDict, task: Task) -> optax.GradientTransformation:
+    """Returns the optimizer of a training section for a task's parameters.
+
+    Raises:
+        UserError: when a setting is out of range, or freezes what is not there.
+    """
     names = OptimizerConfig.__dataclass_fields__
-    return make_optimizer(OptimizerConfig(**{name: settings[name] for name in names}))
+    try:
+        if not 0 <= settings.ema_decay < 1:
+            raise ValueError(f"ema_decay must be in [0, 1), got {settings.ema_decay}")
+        config = OptimizerConfig(**{name: settings[name] for name in names})
+        frozen(jax.eval_shape(lambda: task.init(jax.random.key(0), {})), config.freeze)
+    except ValueError as error:
+        raise UserError(f"training settings: {error}") from error
+    return make_optimizer(config)
 
 
 def catalogue_loss_of(settings: ConfigDict) -> CatalogueLoss:

@@ -5,7 +5,7 @@ global row), so that engines and device counts see the same numbers.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import jax
@@ -47,6 +47,8 @@ class TrainState:
         best_params: tree of [M, ...], the parameters at the best evaluation.
         best_metric: float32 [M], higher is better, -inf before the first evaluation.
         evals_without_gain: int32 [M].
+        average: tree of [M, ...], the moving average of the parameters, which is what is judged
+            and kept as best; None where there is none.
     """
 
     step: jax.Array
@@ -57,12 +59,29 @@ class TrainState:
     best_params: Tree
     best_metric: jax.Array
     evals_without_gain: jax.Array
+    average: Tree = None
+
+    @property
+    def judged_params(self) -> Tree:
+        """Parameters that evaluations look at."""
+        return self.params if self.average is None else self.average
 
 
 def create_state(
-    params: Tree, seeds: jax.Array, *, optimizer: optax.GradientTransformation
+    params: Tree,
+    seeds: jax.Array,
+    *,
+    optimizer: optax.GradientTransformation,
+    averages: bool = False,
 ) -> TrainState:
-    """Returns the state before the first step; params is a tree of [M, ...], seeds uint32 [M]."""
+    """Returns the state before the first step.
+
+    Args:
+        params: tree of [M, ...].
+        seeds: uint32 [M].
+        optimizer: of one member.
+        averages: whether a moving average is kept (static).
+    """
     members = seeds.shape[0]
     return TrainState(
         step=jnp.zeros((), jnp.int32),
@@ -73,11 +92,17 @@ def create_state(
         best_params=jax.tree.map(jnp.copy, params),
         best_metric=jnp.full(members, -jnp.inf, jnp.float32),
         evals_without_gain=jnp.zeros(members, jnp.int32),
+        average=jax.tree.map(jnp.copy, params) if averages else None,
     )
 
 
 def make_train_step(
-    task: Task, optimizer: optax.GradientTransformation, axis_name: str | None
+    task: Task,
+    optimizer: optax.GradientTransformation,
+    axis_name: str | None,
+    *,
+    frozen: Callable[[Tree], Tree] | None = None,
+    ema_decay: float = 0.0,
 ) -> Callable[..., tuple[TrainState, dict[str, jax.Array]]]:
     """Returns step(state, batch, constants) -> (state, metrics).
 
@@ -85,6 +110,8 @@ def make_train_step(
         task: gives the loss of one member.
         optimizer: applied to each member by itself.
         axis_name: the mapped axis to sum over, None where the compiler does it.
+        frozen: params -> tree of bools, True where no gradient is asked for; None: nowhere.
+        ema_decay: of the moving average of parameters, where the state has one.
 
     Returns:
         A pure function; batch leaves are [M, B, ...] with `row` int32 [M, B], the global row.
@@ -102,6 +129,8 @@ def make_train_step(
         keys = row_keys(seed, step, batch["row"])
 
         def total_loss(params: Tree) -> tuple[jax.Array, dict[str, jax.Array]]:
+            if frozen is not None:
+                params = jax.tree.map(_held, frozen(params), params)
             sums = task.loss(params, batch, constants, keys=keys, train=True)
             means = {
                 name: value / jnp.maximum(_sum_over(jax.lax.stop_gradient(weight), axis_name), 1e-9)
@@ -123,15 +152,12 @@ def make_train_step(
         )
         params = select_members(state.active, params, state.params)
         opt_state = select_members(state.active, opt_state, state.opt_state)
-        new = TrainState(
-            step=state.step + 1,
-            seeds=state.seeds,
-            params=params,
-            opt_state=opt_state,
-            active=state.active,
-            best_params=state.best_params,
-            best_metric=state.best_metric,
-            evals_without_gain=state.evals_without_gain,
+        average = state.average
+        if average is not None:
+            moved = moving_average(average, params, state.step, ema_decay)
+            average = select_members(state.active, moved, average)
+        new = replace(
+            state, step=state.step + 1, params=params, opt_state=opt_state, average=average
         )
         return new, metrics
 
@@ -151,16 +177,32 @@ def record_evaluation(state: TrainState, metric: jax.Array, *, patience: int) ->
     """
     better = (metric > state.best_metric) & state.active
     waited = jnp.where(better, 0, state.evals_without_gain + state.active.astype(jnp.int32))
-    return TrainState(
-        step=state.step,
-        seeds=state.seeds,
-        params=state.params,
-        opt_state=state.opt_state,
+    return replace(
+        state,
         active=state.active & (waited < patience) if patience else state.active,
-        best_params=select_members(better, state.params, state.best_params),
+        best_params=select_members(better, state.judged_params, state.best_params),
         best_metric=jnp.where(better, metric, state.best_metric),
         evals_without_gain=waited,
     )
+
+
+def moving_average(average: Tree, params: Tree, step: jax.Array, decay: float) -> Tree:
+    """Moves the average towards the parameters; in the first steps faster than `decay` says.
+
+    The decay of step t is min(decay, (1 + t) / (10 + t)), so that short trainings, too, leave their
+    start behind.
+
+    Args:
+        average: tree of [M, ...].
+        params: tree of [M, ...], after the step.
+        step: int32 scalar, steps taken before.
+        decay: in [0, 1) (static).
+
+    Reference:
+        Polyak & Juditsky (1992), "Acceleration of Stochastic Approximation by Averaging".
+    """
+    share = 1 - jnp.minimum(decay, (1 + step) / (10 + step))
+    return jax.tree.map(lambda a, p: a + share.astype(a.dtype) * (p - a), average, params)
 
 
 def row_keys(seed: jax.Array, step: jax.Array, row: jax.Array) -> jax.Array:
@@ -174,6 +216,10 @@ def select_members(mask: jax.Array, new: Tree, old: Tree) -> Tree:
     return jax.tree.map(
         lambda a, b: jnp.where(mask.reshape(-1, *(1,) * (a.ndim - 1)), a, b), new, old
     )
+
+
+def _held(frozen: bool, leaf: jax.Array) -> jax.Array:
+    return jax.lax.stop_gradient(leaf) if frozen else leaf
 
 
 def _sum_over(tree: Tree, axis_name: str | None) -> Tree:

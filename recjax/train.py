@@ -143,7 +143,7 @@ def _train(training: Training, engine: Engine, progress: Progress, closing: Exit
 
         reached = None  # the mean metric of an evaluation at this step
         if step % loop.eval_interval_steps == 0 or step == loop.num_steps:
-            metric = np.asarray(training.evaluate(state.params), np.float32)
+            metric = np.asarray(training.evaluate(state.judged_params), np.float32)
             state = _record(state, jnp.asarray(metric), patience=loop.early_stop_evals)
             _write(writer, step, training.seeds, {f"eval/{training.metric_name}": metric})
             reached = float(metric.mean())

@@ -8,17 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from example_records import make_item_table, make_records
-from rich.console import Console
+from record_experiment import make_experiment
 
 from configs import default
-from recjax.context import Context
-from recjax.data.record_sources import ListSource
-from recjax.experiment import Experiment
-from recjax.logs import Progress
 from recjax.main import dotted_keys
 from recjax.train import with_rows
-from recjax.workdir import Workdir
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = sorted(path.stem for path in (ROOT / "configs").glob("[!_]*.py"))
@@ -57,22 +51,7 @@ def test_no_key_is_dead():
 
 @pytest.mark.parametrize("name", [name for name in CONFIGS if name != "default"])
 def test_config_trains_a_step_of_each_task(name, tmp_path, monkeypatch):
-    config = load(name)
-    config.num_seeds, config.logging.tensorboard = 1, False
-    config.parallel.prefetch_batches = 0
-    for training in (config.pretrain, config.finetune.next_item, config.finetune.click):
-        training.batch_size = 8
-    config.evaluate.batch_size = 8
-    workdir = Workdir.open(tmp_path)
-    experiment = Experiment(Context(config, workdir, Progress(workdir, Console(quiet=True))))
-    sources = {
-        (kind, split): ListSource(make_records(kind, 24))
-        for kind in ("sequences", "next_item", "click")
-        for split in ("train", "valid", "test")
-    }
-    monkeypatch.setattr(Experiment, "examples", lambda self, kind, split: sources[kind, split])
-    monkeypatch.setattr(Experiment, "_pretrained", lambda self, arm: None)
-    experiment.__dict__["items"] = make_item_table()
+    experiment = make_experiment(load(name), tmp_path, monkeypatch)
     trainings = [experiment.pretraining("real")]
     trainings += [experiment.finetuning(task, "real") for task in experiment.tasks]
     constants = experiment.context.engine.put_constants(experiment.constants)

@@ -1,3 +1,4 @@
+import functools
 import os
 import signal
 
@@ -67,6 +68,29 @@ def test_interrupted_training_ends_with_the_same_bits(tmp_path, engine, progress
     assert read_metrics(whole.folder / "metrics.jsonl") == read_metrics(
         resumed.folder / "metrics.jsonl"
     )
+
+
+def test_moving_average_is_judged_kept_and_resumed(tmp_path, engine, progress):
+    judged = []
+
+    def evaluate(params):
+        judged.append(np.asarray(params["kernel"]))
+        return np.zeros(2) + len(judged)
+
+    make = functools.partial(make_training, ema_decay=0.9)
+    whole = make(tmp_path / "whole", evaluate=evaluate)
+    train(whole, engine, progress)
+    np.testing.assert_array_equal(best_of(whole, engine), judged[-1])
+    interrupts.install()
+    with pytest.raises(Interrupted):
+        train(make(tmp_path / "cut", evaluate=evaluate, batches=StopAfter(13)), engine, progress)
+    interrupts.install()
+    resumed = make(tmp_path / "cut", evaluate=evaluate)
+    train(resumed, engine, progress)
+    np.testing.assert_array_equal(best_of(whole, engine), best_of(resumed, engine))
+    plain = make_training(tmp_path / "plain")
+    train(plain, engine, progress)
+    assert np.all(best_of(plain, engine) != best_of(whole, engine))
 
 
 def test_finished_training_is_not_repeated(tmp_path, engine, progress):

@@ -60,15 +60,25 @@ class ToyBatches:
 
 
 def make_training(
-    folder, *, num_steps=40, batches=None, evaluate=None, patience=0, keep_last=2, keep_best=0
+    folder,
+    *,
+    num_steps=40,
+    batches=None,
+    evaluate=None,
+    patience=0,
+    keep_last=2,
+    keep_best=0,
+    ema_decay=0.0,
 ):
     """A Training of the toy task; by default the metric is minus the distance to the truth."""
     truth = np.array([1.0, -2.0, 0.5])
     return Training(
         label="toy",
         folder=folder,
-        step=ENGINE.compile_step(make_train_step(ToyTask(), make_optimizer(OPTIMIZER), None)),
-        create=partial(create_state, optimizer=make_optimizer(OPTIMIZER)),
+        step=ENGINE.compile_step(
+            make_train_step(ToyTask(), make_optimizer(OPTIMIZER), None, ema_decay=ema_decay)
+        ),
+        create=partial(create_state, optimizer=make_optimizer(OPTIMIZER), averages=ema_decay > 0),
         init_params=jax.vmap(
             lambda seed: ToyTask().init(jax.random.key(seed), {"x": jnp.zeros((1, 3))})
         ),

@@ -4,6 +4,7 @@ import functools
 import json
 import os
 import signal
+from dataclasses import replace
 
 import jax
 import numpy as np
@@ -61,6 +62,18 @@ def test_wide_layers_are_cut_over_tensor_and_fsdp():
     assert part_shapes([block["mlp_in"]["kernel"]]) == {(2, 8, 16)}  # embed 16 / 2, mlp 32 / 2
     assert part_shapes([block["attention"]["query_key_value"]["kernel"]]) == {(2, 8, 3, 1, 8)}
     assert part_shapes([block["mlp_in"]["bias"]]) == {(2, 32)}
+
+
+def test_numbers_per_row_are_cut_as_the_table_is():
+    optimizer = replace(OPTIMIZER, table_optimizer="adam_rows")
+    losses, state = train_steps(make_engine("jit", MESHES[1]), "click", 3, optimizer)
+    alone, _ = train_steps(one_device(), "click", 3, optimizer)
+    np.testing.assert_allclose(losses, alone, rtol=1e-5, atol=1e-5)
+    paths = jax.tree_util.tree_flatten_with_path(state.opt_state)[0]
+    found = [leaf for path, leaf in paths if "['item']['table']" in jax.tree_util.keystr(path)]
+    rows = [leaf for leaf in found if leaf.shape == (2, ROWS)]
+    assert len(rows) == 2 and len(found) == 3  # second moments, counts; first moments [V, D]
+    assert part_shapes(rows) == {(2, ROWS // 4)}
 
 
 class Stopping:

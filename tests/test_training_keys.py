@@ -1,0 +1,178 @@
+"""Every key of a training section changes what it says; a new key without a test is named."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from example_records import make_records
+from record_experiment import make_experiment
+from small_params import flat, make_params, moved
+from tiny_training import ENCODER, TABLE
+
+from configs import default, smoke
+from recjax.data.loading import TrainBatches
+from recjax.data.record_sources import ListSource
+from recjax.errors import UserError
+from recjax.recipe import make_encoder, make_recipe, optimizer_of
+from recjax.tasks import MaskedItem
+
+LOOP = {"num_steps": 77, "eval_interval_steps": 13, "early_stop_evals": 3}
+BATCHES = {"batch_size": 16, "pack": False}
+OPTIMIZER = {  # key: another value, and the end of the paths that it is about
+    "optimizer": ("lion", ""),
+    "learning_rate": (0.5, ""),
+    "warmup_steps": (7, ""),
+    "schedule": ("linear", ""),
+    "decay_share": (0.99, ""),
+    "num_steps": (9, ""),
+    "weight_decay": (0.5, "kernel"),
+    "l2": (0.5, "kernel"),
+    "clip_norm": (0.01, ""),
+    "beta2": (0.5, ""),
+    "table_optimizer": ("adam_rows", "table"),
+    "table_learning_rate": (0.5, "table"),
+    "table_l2": (0.5, "table"),
+    "layer_decay": (0.5, "encoder"),
+    "freeze": (("encoder/embedding.*",), "table"),
+}
+OTHERS = {"ema_decay", "loss_chunk"}
+
+
+class SmallTask:
+    """A task that has parameters and nothing else."""
+
+    def init(self, key, batch):
+        return make_params()
+
+
+@pytest.fixture
+def settings():
+    settings = default.get_config().pretrain
+    settings.update(warmup_steps=1, num_steps=20, schedule="wsd", decay_share=0.9, clip_norm=0.0)
+    return settings
+
+
+def after_three_gradients(settings):
+    """Parameters under the optimizer of a section; the second gradient is ten times as large."""
+    optimizer, params = optimizer_of(settings, SmallTask()), make_params()
+
+    @jax.jit
+    def run(params, grads):
+        state = optimizer.init(params)
+        for factor in (1, 10, -1):
+            scaled = jax.tree.map(lambda leaf: factor * leaf, grads)  # noqa: B023
+            updates, state = optimizer.update(scaled, state, params)
+            params = optax.apply_updates(params, updates)
+        return params
+
+    return run(params, make_params(seed=1))
+
+
+@pytest.mark.parametrize("section", ["pretrain", "finetune.next_item", "finetune.click"])
+def test_every_key_is_tested(section):
+    keys = set(default._training(num_steps=1, learning_rate=1.0))
+    config = default.get_config()
+    for name in section.split("."):
+        config = config[name]
+    assert keys <= set(config)
+    assert keys == set(LOOP) | set(BATCHES) | set(OPTIMIZER) | OTHERS
+
+
+@pytest.mark.parametrize("key", OPTIMIZER)
+def test_key_of_the_optimizer_changes_what_it_says(key, settings):
+    before = after_three_gradients(settings)
+    value, about = OPTIMIZER[key]
+    settings[key] = value
+    different = moved(before, after_three_gradients(settings))
+    assert different == {name for name in flat(before) if about in name}
+
+
+@pytest.fixture
+def experiment(tmp_path, monkeypatch):
+    return make_experiment(smoke.get_config(), tmp_path, monkeypatch)
+
+
+@pytest.mark.parametrize("key", LOOP)
+def test_key_of_the_loop_arrives_there(key, experiment):
+    experiment.context.config.pretrain[key] = LOOP[key]
+    assert getattr(experiment.pretraining("real").loop, key) == LOOP[key]
+
+
+def test_keys_of_batches_shape_them(experiment):
+    settings = experiment.context.config.pretrain
+    packed = next(experiment.pretraining("real").batches)["segments"]
+    settings.batch_size, settings.pack = BATCHES["batch_size"], BATCHES["pack"]
+    loose = next(experiment.pretraining("real").batches)["segments"]
+    assert packed.shape[1] == 8 and packed.max() > 1
+    assert loose.shape[1] == 16 and loose.max() == 1
+
+
+def test_loss_chunk_arrives_in_the_tasks(experiment):
+    config = experiment.context.config
+    config.pretrain.loss_chunk, config.finetune.next_item.loss_chunk = 7, 9
+    assert experiment.pretrain_task().loss_chunk == 7
+    assert experiment.next_item_task().loss_chunk == 9
+
+
+def test_ema_decay_keeps_an_average(settings):
+    task = MaskedItem(ENCODER)
+    seeds = jax.ShapeDtypeStruct((2,), jnp.uint32)
+
+    def state_of(settings):
+        recipe = make_recipe(task, settings, None)
+        return jax.eval_shape(recipe.create, jax.eval_shape(recipe.init_params, seeds), seeds)
+
+    assert state_of(settings).average is None
+    settings.ema_decay = 0.99
+    average = state_of(settings).average
+    assert jax.tree.structure(average) == jax.tree.structure(state_of(settings).params)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("optimizer", "adamm", "optimizer 'adamm' is unknown; known: adamw"),
+        ("ema_decay", 1.0, r"ema_decay must be in \[0, 1\), got 1.0"),
+        ("freeze", ("encoder/embeding.*",), "matches no parameter; near: encoder/embedding"),
+    ],
+)
+def test_setting_that_cannot_be_is_an_error_of_the_user(key, value, message, settings):
+    settings[key] = value
+    with pytest.raises(UserError, match=message):
+        optimizer_of(settings, SmallTask())
+
+
+def test_dropout_rates_change_the_training_loss_and_nothing_else():
+    rows = TrainBatches(
+        [[ListSource(make_records("sequences", 8))]],
+        batch_size=2,
+        max_len=16,
+        num_gap_bins=8,
+        seeds=(0,),
+    )
+    batch = {name: jnp.asarray(value[0]) for name, value in next(iter(rows)).items()}
+    keys = jax.random.split(jax.random.key(0), 2)
+
+    def losses(**rates):
+        config = smoke.get_config()
+        config.prepare.num_gap_bins = 8
+        config.model.update(dropout_rate=0.0, attention_dropout_rate=0.0)
+        config.model.update(rates)
+        task = MaskedItem(make_encoder(config, vocab_size=TABLE.vocab_size, num_categories=6))
+        params = task.init(jax.random.key(0))
+        constants = {"item_category": jnp.asarray(TABLE.category_id)}
+
+        @jax.jit
+        def run(params):
+            return [
+                task.loss(params, batch, constants, keys=keys, train=train)["masked_item"][0]
+                for train in (True, False)
+            ]
+
+        return np.array(run(params))
+
+    base = losses()
+    for key in ("dropout_rate", "attention_dropout_rate"):
+        train, judged = losses(**{key: 0.5})
+        assert train != base[0] and judged == base[1]
