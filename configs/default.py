@@ -242,7 +242,8 @@ def _training(num_steps: int, learning_rate: float) -> ConfigDict:
     return ConfigDict(
         {
             "num_steps": num_steps,
-            "batch_size": 64,  # packed rows (sequences) or examples (click), over all devices
+            "batch_size": 64,  # packed rows (sequences) or examples (click) of an update, in all
+            "accumulate_steps": 1,  # parts of a batch, one after another: less memory
             "pack": True,  # several short users in one row
             "optimizer": "adamw",  # "adam", "sgd", "lamb", "adafactor", "lion", "muon"
             "learning_rate": learning_rate,  # the peak

@@ -237,7 +237,7 @@ class Experiment:
 
     def _train_shape(self, settings: ConfigDict) -> dict[str, Any]:
         config = self.context.config
-        self._check_rows(settings.batch_size)
+        self._check_rows(settings.batch_size, settings.accumulate_steps)
         return {
             "batch_size": settings.batch_size,
             "max_len": config.model.max_len,
@@ -254,9 +254,9 @@ class Experiment:
             "num_gap_bins": config.prepare.num_gap_bins,
         }
 
-    def _check_rows(self, batch_size: int) -> None:
+    def _check_rows(self, batch_size: int, accumulate_steps: int = 1) -> None:
         try:
-            self.context.engine.check_rows(batch_size)
+            self.context.engine.check_rows(batch_size, accumulate_steps)
         except ValueError as error:
             raise UserError(str(error)) from error
 

@@ -106,7 +106,7 @@ def lower_pretraining(config: ConfigDict, devices: Any) -> Any:
     constants = {"item_category": jax.ShapeDtypeStruct((encoder.table_rows,), jnp.int32)}
     try:
         engine = JitEngine(make_mesh(dict(config.parallel.mesh), devices))
-        engine.check_rows(config.pretrain.batch_size)
+        engine.check_rows(config.pretrain.batch_size, config.pretrain.accumulate_steps)
         state = engine.abstract(state, recipe.logical)
         return engine.lower_step(recipe.step, recipe.logical, state, _batch(config), constants)
     except ValueError as error:

@@ -54,6 +54,7 @@ def make_recipe(task: Task, settings: ConfigDict, axis_name: str | None) -> Reci
             axis_name,
             frozen=partial(frozen, rules=settings.freeze) if settings.freeze else None,
             ema_decay=settings.ema_decay,
+            accumulate_steps=settings.accumulate_steps,
         ),
         logical=task.logical_axes(),
     )

@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from recjax.gradients import compute_gradients
+
 Tree = Any
 
 
@@ -103,6 +105,7 @@ def make_train_step(
     *,
     frozen: Callable[[Tree], Tree] | None = None,
     ema_decay: float = 0.0,
+    accumulate_steps: int = 1,
 ) -> Callable[..., tuple[TrainState, dict[str, jax.Array]]]:
     """Returns step(state, batch, constants) -> (state, metrics).
 
@@ -112,6 +115,8 @@ def make_train_step(
         axis_name: the mapped axis to sum over, None where the compiler does it.
         frozen: params -> tree of bools, True where no gradient is asked for; None: nowhere.
         ema_decay: of the moving average of parameters, where the state has one.
+        accumulate_steps: parts of a batch's rows that are worked on one after another, for the
+            same update; see `compute_gradients`.
 
     Returns:
         A pure function; batch leaves are [M, B, ...] with `row` int32 [M, B], the global row.
@@ -126,20 +131,15 @@ def make_train_step(
         step: jax.Array,
         constants: Tree,
     ) -> tuple[Tree, Tree, dict[str, jax.Array]]:
-        keys = row_keys(seed, step, batch["row"])
-
-        def total_loss(params: Tree) -> tuple[jax.Array, dict[str, jax.Array]]:
+        def losses(params: Tree, part: Tree) -> Any:
             if frozen is not None:
                 params = jax.tree.map(_held, frozen(params), params)
-            sums = task.loss(params, batch, constants, keys=keys, train=True)
-            means = {
-                name: value / jnp.maximum(_sum_over(jax.lax.stop_gradient(weight), axis_name), 1e-9)
-                for name, (value, weight) in sums.items()
-            }
-            return jnp.sum(jnp.stack(list(means.values()))), means
+            keys = row_keys(seed, step, part["row"])
+            return task.loss(params, part, constants, keys=keys, train=True)
 
-        grads, means = jax.grad(total_loss, has_aux=True)(params)
-        grads, means = _sum_over((grads, means), axis_name)
+        grads, means = compute_gradients(
+            losses, params, batch, parts=accumulate_steps, axis_name=axis_name
+        )
         updates, opt_state = optimizer.update(grads, opt_state, params)
         metrics = {f"train/{name}": value for name, value in means.items()}
         metrics["train/loss"] = jnp.sum(jnp.stack(list(means.values())))
@@ -220,7 +220,3 @@ def select_members(mask: jax.Array, new: Tree, old: Tree) -> Tree:
 
 def _held(frozen: bool, leaf: jax.Array) -> jax.Array:
     return jax.lax.stop_gradient(leaf) if frozen else leaf
-
-
-def _sum_over(tree: Tree, axis_name: str | None) -> Tree:
-    return jax.lax.psum(tree, axis_name) if axis_name else tree

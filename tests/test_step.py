@@ -51,7 +51,7 @@ def test_average_follows_the_parameters_and_is_what_is_judged():
 def test_average_of_a_stopped_member_stays():
     states, _ = run(1, ema_decay=0.6)
     stopped = record_evaluation(states[-1], jnp.asarray([jnp.nan, 1.0]), patience=1)
-    step = make_train_step(TwoParts(), optax.sgd(0.1), None, ema_decay=0.6)
+    step = jax.jit(make_train_step(TwoParts(), optax.sgd(0.1), None, ema_decay=0.6))
     after, _ = step(stopped, with_rows(next(ToyBatches())), {})
     same = after.average["kernel"] == stopped.average["kernel"]
     assert np.all(same[0]) and not np.any(same[1])

@@ -36,11 +36,13 @@ OPTIMIZER = {  # key: another value, and the end of the paths that it is about
     "layer_decay": (0.5, "encoder"),
     "freeze": (("encoder/embedding.*",), "table"),
 }
-OTHERS = {"ema_decay", "loss_chunk"}
+OTHERS = {"ema_decay", "accumulate_steps"}
 
 
 class SmallTask:
     """A task that has parameters and nothing else."""
+
+    held = ()
 
     def init(self, key, batch):
         return make_params()
@@ -108,11 +110,15 @@ def test_keys_of_batches_shape_them(experiment):
     assert loose.shape[1] == 16 and loose.max() == 1
 
 
-def test_loss_chunk_arrives_in_the_tasks(experiment):
-    config = experiment.context.config
-    config.pretrain.loss_chunk, config.finetune.next_item.loss_chunk = 7, 9
-    assert experiment.pretrain_task().loss_chunk == 7
-    assert experiment.next_item_task().loss_chunk == 9
+def test_accumulate_steps_must_divide_and_arrive_in_the_step(experiment, monkeypatch):
+    settings = experiment.context.config.pretrain
+    settings.accumulate_steps = 2
+    with pytest.raises(UserError, match="batch_size = 8 .* x accumulate_steps = 2; 16 does"):
+        experiment.pretraining("real")
+    seen = {}
+    monkeypatch.setattr("recjax.recipe.make_train_step", lambda *_, **given: seen.update(given))
+    make_recipe(MaskedItem(ENCODER), settings, None)
+    assert seen["accumulate_steps"] == 2
 
 
 def test_ema_decay_keeps_an_average(settings):

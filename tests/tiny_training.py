@@ -55,7 +55,7 @@ def batches_of(name):
     return iter((ClickTrainBatches if name == "click" else TrainBatches)(sources, **shape))
 
 
-def train_steps(engine, name, num_steps, optimizer=OPTIMIZER):
+def train_steps(engine, name, num_steps, optimizer=OPTIMIZER, **settings):
     """Losses [num_steps, 2 members] and the last state."""
     task, optimizer, seeds = TASKS[name], make_optimizer(optimizer), jnp.arange(2, dtype="uint32")
     init = jax.vmap(lambda seed: task.init(jax.random.key(seed), {}))
@@ -63,7 +63,9 @@ def train_steps(engine, name, num_steps, optimizer=OPTIMIZER):
     state = engine.compile_once(
         lambda: create_state(init(seeds), seeds, optimizer=optimizer), logical
     )()
-    step = engine.compile_step(make_train_step(task, optimizer, engine.axis_name), logical)
+    step = engine.compile_step(
+        make_train_step(task, optimizer, engine.axis_name, **settings), logical
+    )
     constants = engine.put_constants({"item_category": TABLE.category_id})
     batches, losses = batches_of(name), []
     for _ in range(num_steps):

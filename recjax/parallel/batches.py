@@ -44,11 +44,15 @@ def put(batch: Batch, sharding: NamedSharding) -> dict[str, jax.Array]:
     }
 
 
-def check_rows(batch_size: int, mesh: Mesh) -> None:
-    """Raises ValueError when a batch does not divide over the data and fsdp axes."""
-    size = math.prod(mesh.shape[axis] for axis in mesh_axes(mesh, "batch"))
+def check_rows(batch_size: int, mesh: Mesh, accumulate_steps: int = 1) -> None:
+    """Raises ValueError when a batch does not divide over parts and the data and fsdp axes."""
+    if accumulate_steps < 1:
+        raise ValueError(f"accumulate_steps must be at least 1, got {accumulate_steps}")
+    devices = math.prod(mesh.shape[axis] for axis in mesh_axes(mesh, "batch"))
+    size = devices * accumulate_steps
     if batch_size % size:
+        parts = f" x accumulate_steps = {accumulate_steps}" if accumulate_steps > 1 else ""
         raise ValueError(
-            f"batch_size = {batch_size} does not divide over {size} devices (data x fsdp); "
-            f"{max(size, round(batch_size / size) * size)} does"
+            f"batch_size = {batch_size} does not divide over {devices} devices (data x fsdp)"
+            f"{parts}; {max(size, round(batch_size / size) * size)} does"
         )

@@ -50,9 +50,9 @@ class PmapEngine:
         """Keeps an evaluation batch [B, ...] on the host's default device."""
         return {name: jnp.asarray(value) for name, value in batch.items()}
 
-    def check_rows(self, batch_size: int) -> None:
-        """Raises ValueError when a batch does not divide over the devices."""
-        check_rows(batch_size, self.mesh)
+    def check_rows(self, batch_size: int, accumulate_steps: int = 1) -> None:
+        """Raises ValueError when a batch does not divide over the devices and parts."""
+        check_rows(batch_size, self.mesh, accumulate_steps)
 
     def compile_once(
         self, function: Callable[..., Tree], logical: Tree = None

@@ -1,0 +1,77 @@
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from tiny_training import OPTIMIZER, one_device, train_steps
+
+from recjax.gradients import compute_gradients, sum_over_parts
+from recjax.parallel import make_engine
+
+ROWS, DIM = 12, 64
+
+
+def losses(params, batch):
+    """Two losses with weights of their own."""
+    hidden = jnp.tanh(batch["x"] @ params["kernel"])
+    return {
+        "square": (jnp.sum(batch["a"] * jnp.sum(hidden**2, axis=1)), jnp.sum(batch["a"])),
+        "line": (jnp.sum(batch["b"] * hidden[:, 0]), jnp.sum(batch["b"])),
+    }
+
+
+def problem():
+    rng = np.random.default_rng(0)
+    shapes = {"x": (ROWS, DIM), "a": (ROWS,), "b": (ROWS,)}
+    batch = {n: jnp.asarray(rng.uniform(size=s), jnp.float32) for n, s in shapes.items()}
+    batch["b"] = batch["b"].at[:9].set(0.0)  # a part may have no weight of a loss at all
+    return {"kernel": jnp.asarray(rng.normal(size=(DIM, DIM)), jnp.float32) / DIM}, batch
+
+
+def compiled(parts):
+    return jax.jit(lambda p, b: compute_gradients(losses, p, b, parts=parts)).lower(*problem())
+
+
+@pytest.mark.parametrize("parts", [2, 3, 12])
+def test_parts_give_the_gradient_of_the_whole_batch(parts):
+    grads, means = compiled(1).compile()(*problem())
+    part_grads, part_means = compiled(parts).compile()(*problem())
+    np.testing.assert_allclose(part_grads["kernel"], grads["kernel"], rtol=1e-5, atol=1e-6)
+    for name, value in means.items():
+        np.testing.assert_allclose(part_means[name], value, rtol=1e-6)
+        total, weight = losses(*problem())[name]
+        np.testing.assert_allclose(value, total / weight, rtol=1e-5)
+
+
+def test_every_row_is_in_one_part():
+    batch = {"x": jnp.arange(ROWS)}
+    together = sum_over_parts(lambda part: jnp.bincount(part["x"], length=ROWS), batch, 4)
+    np.testing.assert_array_equal(together, 1)
+
+
+def test_weights_of_all_parts_cost_no_forward_pass():
+    whole, parts = (compiled(n).compile().cost_analysis()["flops"] for n in (1, 2))
+    assert parts < 0.6 * whole  # a loop's body counts once; with a forward pass more: 0.75
+
+
+def test_accumulated_updates_equal_whole_ones_on_any_mesh():
+    optimizer = replace(OPTIMIZER, optimizer="sgd", learning_rate=0.1)  # Adam blows up rounding
+    losses, state = train_steps(one_device(), "masked_item", 3, optimizer)
+    for engine in (one_device(), make_engine("jit", {"data": 2, "fsdp": 2, "tensor": 2})):
+        parts_losses, parts_state = train_steps(
+            engine, "masked_item", 3, optimizer, accumulate_steps=2
+        )
+        np.testing.assert_allclose(parts_losses, losses, rtol=1e-5, atol=1e-6)
+        pairs = zip(jax.tree.leaves(parts_state.params), jax.tree.leaves(state.params), strict=True)
+        for part, leaf in pairs:
+            np.testing.assert_allclose(part, leaf, rtol=1e-5, atol=1e-6)
+
+
+def test_rows_that_do_not_divide_into_parts_are_refused_with_a_size_that_does():
+    engine = make_engine("jit", {"data": -1})
+    with pytest.raises(ValueError, match="24 .* 8 devices .* x accumulate_steps = 2; 32 does"):
+        engine.check_rows(24, 2)
+    with pytest.raises(ValueError, match="accumulate_steps must be at least 1, got 0"):
+        engine.check_rows(24, 0)
+    engine.check_rows(32, 2)
