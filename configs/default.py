@@ -23,6 +23,7 @@ def get_config() -> ConfigDict:
     config.model = _model()
     config.pretrain = _item_training(num_steps=1000, learning_rate=1e-3)
     config.pretrain.objectives = _objectives()
+    config.pretrain.text = _text()
     config.pretrain.mask_rate = 0.2  # share of events masked
     config.finetune = ConfigDict()
     config.finetune.tasks = ("next_item", "click")
@@ -38,6 +39,7 @@ def get_config() -> ConfigDict:
         {  # what `--aot TPU` would otherwise have to read from a log
             "num_items": 100_000,  # size of the catalogue
             "num_categories": 1000,
+            "num_corpus_rows": 100_000,  # of prepare.text.max_len tokens, with a text corpus
             "timeout_seconds": 1800,  # of the compile
         }
     )
@@ -283,6 +285,28 @@ def _objectives() -> ConfigDict:
         {  # weights in the pretraining loss, 0 = off; exactly one of the first two must be on
             "masked_item": 1.0,  # hidden events from both sides (BERT4Rec)
             "next_item": 0.0,  # the next event from those before it (SASRec): causal reading
+            # These read titles, with one text encoder of their own (config.pretrain.text):
+            "masked_text": 0.0,  # hidden words of titles and of a corpus (BERT)
+            "joint_item_text": 0.0,  # an item from its title, words of a title beside its item
+            "text_alignment": 0.0,  # history against the next item's title (CLIP)
+        }
+    )
+
+
+def _text() -> ConfigDict:
+    return ConfigDict(
+        {  # the text encoder, a BERT; model.dtype, scan and remat are its own too
+            "num_layers": 2,
+            "hidden_dim": 64,
+            "num_heads": 2,
+            "mlp_dim": 256,
+            "dropout_rate": 0.1,
+            "attention_dropout_rate": 0.1,
+            "texts_per_row": 4,  # titles that an objective reads per row of a batch
+            "mask_rate": 0.15,  # share of the words hidden, whole words
+            "alignment_dim": 64,  # width of the space that history and titles share
+            "corpus": "",  # masked_text: a text file, one document a line, read beside titles
+            "reviews": False,  # masked_text: the log's text column is read beside titles
         }
     )
 

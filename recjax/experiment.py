@@ -26,6 +26,7 @@ from recjax.objectives import make_pretrain_task
 from recjax.recipe import catalogue_loss_of, make_encoder, make_recipe
 from recjax.step import Task
 from recjax.tasks import Click, Mixture, NextItem, transfer
+from recjax.text_objectives import Texts, read_texts
 from recjax.train import LoopConfig, Training, load_best
 
 Tree = Any
@@ -69,9 +70,16 @@ class Experiment:
 
     @cached_property
     def constants(self) -> dict[str, np.ndarray]:
-        """Arrays by row of the item table that the model looks up, arguments of every step."""
+        """Arrays that the model looks up, most by row of the item table; every step gets them."""
         beyond = self.encoder.table_rows - self.items.vocab_size
-        return {"item_category": np.pad(self.items.category_id.astype(np.int32), (0, beyond))}
+        category = np.pad(self.items.category_id.astype(np.int32), (0, beyond))
+        return {"item_category": category, **self.texts.constants}
+
+    @cached_property
+    def texts(self) -> Texts:
+        """What the text objectives read; nothing without any."""
+        prepared = self.context.workdir / "prepared"
+        return read_texts(self.context.config, prepared, self.encoder.table_rows)
 
     @cached_property
     def _opened(self) -> dict[tuple[str, str], Source]:
@@ -99,7 +107,7 @@ class Experiment:
 
     def pretrain_task(self) -> Mixture:
         """Returns the pretraining task."""
-        return make_pretrain_task(self.context.config, self.encoder)
+        return make_pretrain_task(self.context.config, self.encoder, self.texts)
 
     def next_item_task(self) -> NextItem:
         """Returns the next-item task."""
@@ -190,6 +198,11 @@ class Experiment:
     def pretrain_arm(self, arm: str) -> str:
         """Returns whose pretraining an arm starts from: its own if draws enter there."""
         return REAL if self.context.config.expansion.use_in == "finetune" else arm
+
+    def text_encoders(self, arm: str) -> Tree:
+        """Loads the text encoders of a finished pretraining that has one, leaves [M, ...]."""
+        folder = self.context.workdir / "pretrain" / arm
+        return load_best(folder, self._abstract_params(self.pretrain_task()))["text"]
 
     def best_params(self, name: str, arm: str) -> Tree:
         """Loads the best parameters of a finished fine-tuning, leaves [M, ...]."""

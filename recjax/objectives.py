@@ -5,6 +5,7 @@ its weight in `configs/default.py`.
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from ml_collections import ConfigDict
 
@@ -13,6 +14,7 @@ from recjax.models import EncoderConfig
 from recjax.recipe import catalogue_loss_of
 from recjax.tasks import MaskedItem, Mixture, NextItem
 from recjax.tasks.encoder_task import EncoderTask
+from recjax.text_objectives import NO_TEXTS, TEXT_OBJECTIVES, Texts
 
 # (config, encoder, whether the mixture reads causally) -> objective
 Factory = Callable[[ConfigDict, EncoderConfig, bool], EncoderTask]
@@ -35,22 +37,30 @@ OBJECTIVES: Mapping[str, Factory] = {
 }
 
 
-def make_pretrain_task(config: ConfigDict, encoder: EncoderConfig) -> Mixture:
+def make_pretrain_task(
+    config: ConfigDict, encoder: EncoderConfig, texts: Texts = NO_TEXTS
+) -> Mixture:
     """Returns the mixture of `config.pretrain.objectives`; an objective of weight 0 is left out.
+
+    Args:
+        config: complete.
+        encoder: shared by the objectives.
+        texts: what there is to read, for objectives that do.
 
     Raises:
         UserError: for an unknown objective, or one with a setting or weight out of range.
     """
     weights = {name: weight for name, weight in config.pretrain.objectives.items() if weight}
-    unknown = sorted(weights.keys() - OBJECTIVES.keys())
+    reading = {name: partial(make, texts) for name, make in TEXT_OBJECTIVES.items()}
+    known: Mapping[str, Factory] = {**OBJECTIVES, **reading}
+    unknown = sorted(weights.keys() - known.keys())
     if unknown:
         raise UserError(
-            f"config.pretrain.objectives: unknown {', '.join(unknown)}; "
-            f"known: {', '.join(OBJECTIVES)}"
+            f"config.pretrain.objectives: unknown {', '.join(unknown)}; known: {', '.join(known)}"
         )
     causal = "next_item" in weights
     try:
-        objectives = tuple(OBJECTIVES[name](config, encoder, causal) for name in weights)
+        objectives = tuple(known[name](config, encoder, causal) for name in weights)
         return Mixture(encoder, objectives, tuple(weights.values()))
     except ValueError as error:
         raise UserError(f"config.pretrain.objectives: {error}") from error

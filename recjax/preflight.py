@@ -26,6 +26,7 @@ from recjax.parallel import JitEngine, make_mesh
 from recjax.parallel.aot import ENVIRONMENT, Report, compile_report, topology_devices
 from recjax.parallel.topologies import Topology, find_topology
 from recjax.recipe import make_encoder, make_recipe
+from recjax.text_objectives import describe_texts
 
 _GIB = 1 << 30
 _SEQUENCE_FIELDS = ("items", "actions", "gaps", "positions", "segments", "sources")
@@ -100,10 +101,12 @@ def lower_pretraining(config: ConfigDict, devices: Any) -> Any:
         vocab_size=config.aot.num_items + NUM_SPECIALS,
         num_categories=config.aot.num_categories + 1,
     )
-    recipe = make_recipe(make_pretrain_task(config, encoder), config.pretrain, None)
+    texts = describe_texts(config, encoder.table_rows)
+    recipe = make_recipe(make_pretrain_task(config, encoder, texts), config.pretrain, None)
     seeds = jax.ShapeDtypeStruct((config.num_seeds,), jnp.uint32)
     state = jax.eval_shape(recipe.create, jax.eval_shape(recipe.init_params, seeds), seeds)
     constants = {"item_category": jax.ShapeDtypeStruct((encoder.table_rows,), jnp.int32)}
+    constants |= texts.constants
     try:
         engine = JitEngine(make_mesh(dict(config.parallel.mesh), devices))
         engine.check_rows(config.pretrain.batch_size, config.pretrain.accumulate_steps)

@@ -52,6 +52,7 @@ TOP_FLOOR = (
     "experiment",
     "recipe",
     "objectives",
+    "text_objectives",
     "preflight",
     "stages",
     "main",

@@ -39,12 +39,16 @@ def aot(*words):
 
 
 def test_step_of_the_config_is_lowered_with_its_sizes():
-    lowered = preflight.lower_pretraining(tiny(), jax.devices())
+    config = tiny()
+    config.pretrain.objectives.masked_text = 1.0
+    lowered = preflight.lower_pretraining(config, jax.devices())
     state, batch, constants = lowered.in_avals[0]
     assert state.params["encoder"]["embedding"]["item"]["table"].shape == (2, 128, 16)
     assert state.params["encoder"]["embedding"]["category"]["table"].shape == (2, 8, 16)
     assert batch["items"].shape == (2, 16, 16)
     assert constants["item_category"].shape == (128,)
+    assert constants["item_tokens"].shape == (128, config.prepare.text.max_len)
+    assert state.params["text"]["embedding"]["word"]["table"].shape == (2, 300, 64)
 
 
 @pytest.mark.parametrize(

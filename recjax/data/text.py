@@ -11,13 +11,13 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
-from recjax.data.vocabulary import CLS, PAD, SEP, SPECIALS, UNK
+from recjax.data.vocabulary import CLS, MASK, PAD, SEP, SPECIALS, UNK
 from recjax.data.wordpiece_training import train_pieces
 from recjax.errors import UserError
 
@@ -35,6 +35,20 @@ class TitleTokenizer(Protocol):
     @property
     def pad_id(self) -> int:
         """Id that fills the tail of a title."""
+        ...
+
+    @property
+    def mask_id(self) -> int | None:
+        """Id that stands for a hidden token; None where it has none."""
+        ...
+
+    @property
+    def special_ids(self) -> Sequence[int]:
+        """Ids that stand for no text."""
+        ...
+
+    def pieces(self) -> Mapping[str, int]:
+        """Returns the id of every token."""
         ...
 
     def encode_titles(self, titles: Sequence[str], max_len: int) -> list[list[int]]:
@@ -61,6 +75,20 @@ class WordPiece:
     def pad_id(self) -> int:
         """Id of [PAD]."""
         return PAD
+
+    @property
+    def mask_id(self) -> int | None:
+        """Id of [MASK]."""
+        return MASK
+
+    @property
+    def special_ids(self) -> Sequence[int]:
+        """Ids of [PAD], [UNK], [CLS], [SEP], [MASK]."""
+        return range(len(SPECIALS))
+
+    def pieces(self) -> Mapping[str, int]:
+        """Returns the id of every token."""
+        return self._tokenizer.get_vocab()
 
     def encode_titles(self, titles: Sequence[str], max_len: int) -> list[list[int]]:
         """Returns [CLS] words [SEP] per title, cut to max_len ids with [SEP] kept."""
@@ -93,6 +121,20 @@ class HuggingFaceTokenizer:
     def pad_id(self) -> int:
         """Id of its padding token; 0 where it has none."""
         return self._tokenizer.pad_token_id or 0
+
+    @property
+    def mask_id(self) -> int | None:
+        """Id of its mask token; None where it has none."""
+        return self._tokenizer.mask_token_id
+
+    @property
+    def special_ids(self) -> Sequence[int]:
+        """Ids of its special tokens."""
+        return self._tokenizer.all_special_ids
+
+    def pieces(self) -> Mapping[str, int]:
+        """Returns the id of every token, added ones included."""
+        return self._tokenizer.get_vocab()
 
     def encode_titles(self, titles: Sequence[str], max_len: int) -> list[list[int]]:
         """Returns token ids per title, at most max_len, with its own special tokens."""

@@ -11,6 +11,7 @@ from recjax.models.blocks import BodyConfig, stack_layers, unstack_layers
 from recjax.models.dropout import dropout, fold_in_rows, row_uniform
 from recjax.models.embeddings import INPUTS, MASK_ID, NUM_SPECIALS, PAD_ID, UNK_ID
 from recjax.models.heads import ClickHead, ItemBias
+from recjax.models.item_text import CommonSpace, ItemToken
 from recjax.models.pretrained import read_bert, write_bert
 from recjax.models.text_bert import (
     TextBert,
@@ -29,8 +30,10 @@ __all__ = [
     "BertEncoder",
     "BodyConfig",
     "ClickHead",
+    "CommonSpace",
     "EncoderConfig",
     "ItemBias",
+    "ItemToken",
     "SelfAttention",
     "TextBert",
     "TextConfig",

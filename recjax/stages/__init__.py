@@ -94,6 +94,8 @@ def fingerprint(stage: str, context: Context) -> dict[str, Any]:
         made_from["files"] = _digests(context.config.data, _DATA_FILES)
     if stage == "features":
         made_from["files"] = _digests(context.config.features, ("folder",))
+    if stage == "pretrain":
+        made_from["files"] = _digests(context.config.pretrain.text, ("corpus",))
     return json.loads(json.dumps(made_from, default=str))
 
 

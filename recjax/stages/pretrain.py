@@ -1,9 +1,15 @@
 """pretrain: the encoder of every arm, on real behaviour and on real plus its own draws."""
 
+import shutil
 from typing import Any
+
+import jax
+import numpy as np
 
 from recjax.context import Context
 from recjax.experiment import Experiment
+from recjax.models import write_bert
+from recjax.tasks import TextTask
 from recjax.train import read_summary, train
 
 
@@ -16,4 +22,22 @@ def run(context: Context) -> dict[str, Any]:
     arms = dict.fromkeys(experiment.pretrain_arm(arm) for arm in experiment.arms)
     for arm in arms:
         train(experiment.pretraining(arm), context.engine, context.progress)
+        _keep_text_encoders(experiment, arm)
     return {arm: read_summary(context.workdir / "pretrain" / arm) for arm in arms}
+
+
+def _keep_text_encoders(experiment: Experiment, arm: str) -> None:
+    """Writes pretrain/ARM/text_encoder/seed_N, Hugging Face folders, where a text encoder learned.
+
+    Such a folder can be another run's `config.features.folder`: item vectors of titles.
+    """
+    objectives = experiment.pretrain_task().objectives
+    text = next((task.text for task in objectives if isinstance(task, TextTask)), None)
+    if text is None:
+        return
+    context, members = experiment.context, experiment.text_encoders(arm)
+    for number, seed in enumerate(context.seeds):
+        params = jax.tree.map(lambda leaf, m=number: np.asarray(leaf[m]), members)
+        folder = context.workdir / "pretrain" / arm / "text_encoder" / f"seed_{seed}"
+        shutil.rmtree(folder, ignore_errors=True)
+        write_bert(folder, text, params, context.workdir / "prepared" / "tokenizer")

@@ -9,9 +9,23 @@ member axis here: the trainer vmaps.
 """
 
 from recjax.tasks.click import Click
+from recjax.tasks.joint_item_text import JointItemText
 from recjax.tasks.masked_item import MaskedItem
+from recjax.tasks.masked_text import MaskedText
 from recjax.tasks.mixture import Mixture
 from recjax.tasks.next_item import NextItem
 from recjax.tasks.parameters import transfer
+from recjax.tasks.text_alignment import TextAlignment
+from recjax.tasks.text_task import TextTask
 
-__all__ = ["Click", "MaskedItem", "Mixture", "NextItem", "transfer"]
+__all__ = [
+    "Click",
+    "JointItemText",
+    "MaskedItem",
+    "MaskedText",
+    "Mixture",
+    "NextItem",
+    "TextAlignment",
+    "TextTask",
+    "transfer",
+]

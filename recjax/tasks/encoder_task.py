@@ -56,7 +56,16 @@ class EncoderTask(abc.ABC):
     def _init_boxed(self, key: jax.Array) -> Any:
         encoder_key, head_key = jax.random.split(key)
         encoder = init_encoder(self.encoder, encoder_key)
-        return {"encoder": encoder, "head": self._init_head(head_key)}
+        return {
+            "encoder": encoder,
+            "head": self._init_head(head_key),
+            **self._init_towers(jax.random.fold_in(key, 2)),
+        }
+
+    def _init_towers(self, key: jax.Array) -> Params:
+        """Returns boxed parameters of more encoders by name, which a mixture's objectives share."""
+        del key
+        return {}
 
     @abc.abstractmethod
     def loss(

@@ -22,6 +22,8 @@ from recjax.tasks.parameters import Batch, Params
 class Mixture(EncoderTask):
     """Several objectives trained at once; parameters {"encoder", "head": {objective: its head}}.
 
+    Further encoders that objectives ask for stand beside the two, one for all that ask.
+
     Attributes:
         objectives: each with the mixture's encoder, names distinct.
         weights: of the objectives in the loss, above 0.
@@ -92,7 +94,10 @@ class Mixture(EncoderTask):
         return self.item_objective.item_table(self._part(params, self.item_objective))
 
     def _part(self, params: Params, objective: EncoderTask) -> Params:
-        return {"encoder": params["encoder"], "head": params["head"][objective.name]}
+        return {**params, "head": params["head"][objective.name]}
+
+    def _init_towers(self, key: jax.Array) -> Params:
+        return {name: t for task in self.objectives for name, t in task._init_towers(key).items()}
 
     def _init_head(self, key: jax.Array) -> Any:
         """Each head from its objective's name: the others in the mixture do not change it."""

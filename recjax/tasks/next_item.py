@@ -47,12 +47,24 @@ class NextItem(ItemTask):
             keys: typed PRNG keys [B] for dropout and drawn negatives, or None.
             train: whether dropout is on (static).
         """
-        prepare = self._causal_targets if self.causal else self._last_targets
-        batch, positions, targets, weights = prepare(batch)
+        batch, positions, targets, weights = self.ask(batch)
         dropout_keys = keys if train else None
         hidden = self.encode(params, batch, constants, causal=self.causal, keys=dropout_keys)
         hidden = hidden if positions is None else take(hidden, positions)
         return {self.name: self._item_loss(params, hidden, targets, weights, keys)}
+
+    def ask(self, batch: Batch) -> tuple[Batch, jax.Array | None, jax.Array, jax.Array]:
+        """Returns what is predicted where.
+
+        Args:
+            batch: items, actions, gaps, segments int32 [B, T], weights float32 [B, T].
+
+        Returns:
+            The batch to encode; the positions int32 [B, S] that are asked, None for all; target
+            items int32 [B, S] and their weights float32 [B, S], 0 where there is no target. S is T
+            where causal, else T // 2.
+        """
+        return self._causal_targets(batch) if self.causal else self._last_targets(batch)
 
     def queries(self, params: Params, batch: Batch, constants: Batch) -> jax.Array:
         """Encodes histories into one query per row, to be ranked against `item_table`.

@@ -15,6 +15,17 @@ _FIRST_SITE = 1 << 21
     NEGATIVES,
 ) = range(_FIRST_SITE, _FIRST_SITE + 4)
 
+_FIRST_TEXT_SITE = 1 << 22
+(
+    MASKED_TEXT,
+    JOINT_ITEM_TEXT,
+    TEXT_ALIGNMENT,
+    TITLES,
+    DOCUMENTS,
+    TEXTS,
+    SIDES,
+) = range(_FIRST_TEXT_SITE, _FIRST_TEXT_SITE + 7)
+
 
 def content_keys(ids: jax.Array) -> jax.Array:
     """Makes one key per row [B] from ids int32 [B, T] alone: the same draws in any batch."""
