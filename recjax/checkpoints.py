@@ -17,6 +17,7 @@ from typing import Any
 
 import jax
 
+from recjax import distributed
 from recjax.errors import UserError
 
 Tree = Any
@@ -48,8 +49,9 @@ class Checkpoints:
             keep_checkpoints_without_metrics=False,
         )
         newest = policies.LatestN(keep_last)
-        for half_written in folder.glob("*.orbax-checkpoint-tmp"):  # by a kill or a full disk
-            shutil.rmtree(half_written, ignore_errors=True)
+        if distributed.is_main():
+            for half_written in folder.glob("*.orbax-checkpoint-tmp"):  # by a kill or a full disk
+                shutil.rmtree(half_written, ignore_errors=True)
         self._folder = folder
         self._checkpointer = ocp.training.Checkpointer(
             folder,
@@ -101,13 +103,9 @@ class Checkpoints:
             (step, best, state, loop), or None when there is no checkpoint.
         """
         for step in self._steps():
-            try:
-                parts = self._checkpointer.load_checkpointables(
-                    step, {"best": best, "state": state, "loop": None}
-                )
+            parts = self._read(step, {"best": best, "state": state, "loop": None})
+            if parts is not None:
                 return step, parts["best"], parts["state"], parts["loop"]
-            except (OSError, ValueError, KeyError) as error:
-                logging.warning("checkpoint %s/%s is unreadable: %s", self._folder, step, error)
         return None
 
     def restore_best(self, best: Tree) -> Tree:
@@ -117,10 +115,9 @@ class Checkpoints:
             UserError: when there is no readable checkpoint.
         """
         for step in self._steps():
-            try:
-                return self._checkpointer.load_checkpointables(step, {"best": best})["best"]
-            except (OSError, ValueError, KeyError) as error:
-                logging.warning("checkpoint %s/%s is unreadable: %s", self._folder, step, error)
+            parts = self._read(step, {"best": best})
+            if parts is not None:
+                return parts["best"]
         raise UserError(f"no readable checkpoint in {self._folder}; redo the stage that writes it")
 
     def close(self) -> None:
@@ -139,6 +136,15 @@ class Checkpoints:
                 f"cannot save a checkpoint in {self._folder}: {error}; the one before is kept, "
                 "the same command goes on from it"
             ) from error
+
+    def _read(self, step: int, like: dict[str, Tree]) -> dict[str, Tree] | None:
+        """Returns parts of a step, None where one process cannot read them."""
+        parts = None
+        try:
+            parts = self._checkpointer.load_checkpointables(step, like)
+        except (OSError, ValueError, KeyError) as error:
+            logging.warning("checkpoint %s/%s is unreadable: %s", self._folder, step, error)
+        return None if distributed.agree(parts is None) else parts
 
     def _steps(self) -> list[int]:
         return sorted((meta.step for meta in self._checkpointer.checkpoints), reverse=True)

@@ -159,6 +159,18 @@ class Experiment:
         """Returns the batches of click examples, each exactly once."""
         return list(loading.click_batches(source, **self._evaluation_shape()))
 
+    def local_rows(self, batch_size: int, accumulate_steps: int = 1) -> np.ndarray:
+        """Returns the global rows of a batch that this process feeds, ascending.
+
+        Raises:
+            UserError: when the batch does not divide over the devices and the parts of a step.
+        """
+        try:
+            self.context.engine.check_rows(batch_size, accumulate_steps)
+        except ValueError as error:
+            raise UserError(str(error)) from error
+        return self.context.engine.local_rows(batch_size)
+
     def validation(self, name: str) -> Source:
         """Returns the validation examples that training looks at: all, or a fixed subset."""
         return LimitedSource(
@@ -250,28 +262,22 @@ class Experiment:
 
     def _train_shape(self, settings: ConfigDict) -> dict[str, Any]:
         config = self.context.config
-        self._check_rows(settings.batch_size, settings.accumulate_steps)
         return {
             "batch_size": settings.batch_size,
+            "rows": self.local_rows(settings.batch_size, settings.accumulate_steps),
             "max_len": config.model.max_len,
             "num_gap_bins": config.prepare.num_gap_bins,
             "seeds": self.context.seeds,
         }
 
-    def _evaluation_shape(self) -> dict[str, int]:
+    def _evaluation_shape(self) -> dict[str, Any]:
         config = self.context.config
-        self._check_rows(config.evaluate.batch_size)
         return {
             "batch_size": config.evaluate.batch_size,
+            "rows": self.local_rows(config.evaluate.batch_size),
             "max_len": config.model.max_len,
             "num_gap_bins": config.prepare.num_gap_bins,
         }
-
-    def _check_rows(self, batch_size: int, accumulate_steps: int = 1) -> None:
-        try:
-            self.context.engine.check_rows(batch_size, accumulate_steps)
-        except ValueError as error:
-            raise UserError(str(error)) from error
 
     def _training(
         self,

@@ -1,7 +1,8 @@
 """How trained members are judged: full-catalogue ranks and click scores, compiled once.
 
 The same functions serve early stopping (on validation) and the evaluate stage (on test). Every
-example is judged exactly once; padding rows are dropped on the host.
+example is judged exactly once; padding rows are dropped on the host. Of several processes each
+feeds its rows of a batch, and all are told the results of all rows.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -69,10 +70,10 @@ class Ranker:
     def stream(self, params: Tree, batches: Iterable[Batch]) -> Iterator[tuple[np.ndarray, ...]]:
         """Yields (ranks [M, B], top items [M, B, n], top scores) per batch, padding dropped."""
         for batch in batches:
-            mask = np.asarray(batch["row_mask"])
             rows = self.engine.put_batch(batch)
             out = self._run(params, rows, self._constants)  # type: ignore[attr-defined]
-            yield tuple(np.asarray(array)[:, mask] for array in out)
+            *results, mask = (np.asarray(array) for array in out)
+            yield tuple(array[:, mask[0]] for array in results)
 
     def scores(self, params: Tree, batch: Batch) -> np.ndarray:
         """Returns scores float32 [M, B, V] of one batch; for candidate lists of few users."""
@@ -82,7 +83,7 @@ class Ranker:
     def _rank(self, params: Tree, batch: Tree, constants: Tree) -> tuple[jax.Array, ...]:
         def member(params: Tree) -> tuple[jax.Array, ...]:
             table, bias = self.task.item_table(params)
-            return ranks_and_top_items(
+            ranked = ranks_and_top_items(
                 self.task.queries(params, batch, constants),
                 table,
                 bias,
@@ -92,6 +93,7 @@ class Ranker:
                 top_n=self.top_n,
                 mask_history=self.mask_history,
             )
+            return (*ranked, batch["row_mask"])
 
         return jax.lax.map(member, params)
 
@@ -118,17 +120,25 @@ class ClickScorer:
         object.__setattr__(self, "_run", self.engine.compile_rows(self._score))
         object.__setattr__(self, "_constants", constants)
 
-    def __call__(self, params: Tree, batches: Iterable[Batch]) -> np.ndarray:
-        """Returns logits float32 [M, N] of every example; params leaves are [M, ...]."""
-        logits = []
+    def __call__(self, params: Tree, batches: Iterable[Batch]) -> tuple[np.ndarray, np.ndarray]:
+        """Returns logits float32 [M, N] and labels float32 [N] of every example.
+
+        Params leaves are [M, ...].
+        """
+        logits, labels = [], []
         for batch in batches:
             rows = self.engine.put_batch(batch)
             out = self._run(params, rows, self._constants)  # type: ignore[attr-defined]
-            logits.append(np.asarray(out)[:, np.asarray(batch["row_mask"])])
-        return np.concatenate(logits, axis=1)
+            scores, label, mask = (np.asarray(array) for array in out)
+            logits.append(scores[:, mask[0]])
+            labels.append(label[0, mask[0]])
+        return np.concatenate(logits, axis=1), np.concatenate(labels)
 
-    def _score(self, params: Tree, batch: Tree, constants: Tree) -> jax.Array:
-        return jax.lax.map(lambda member: self.task.scores(member, batch, constants), params)
+    def _score(self, params: Tree, batch: Tree, constants: Tree) -> tuple[jax.Array, ...]:
+        def member(params: Tree) -> tuple[jax.Array, ...]:
+            return self.task.scores(params, batch, constants), batch["label"], batch["row_mask"]
+
+        return jax.lax.map(member, params)
 
 
 def ndcg_validator(ranker: Ranker, batches: list[Batch]) -> Callable[[Tree], np.ndarray]:
@@ -142,9 +152,9 @@ def ndcg_validator(ranker: Ranker, batches: list[Batch]) -> Callable[[Tree], np.
 
 def auc_validator(scorer: ClickScorer, batches: list[Batch]) -> Callable[[Tree], np.ndarray]:
     """Returns params -> AUC [M] over the batches."""
-    labels = np.concatenate([batch["label"][batch["row_mask"]] for batch in batches])
 
     def validate(params: Tree) -> np.ndarray:
-        return np.array([float(auc(row, labels)) for row in scorer(params, batches)])
+        logits, labels = scorer(params, batches)
+        return np.array([float(auc(row, labels)) for row in logits])
 
     return validate

@@ -1,13 +1,15 @@
 """What a run says while it works: progress.json, the terminal, metric rows and TensorBoard events.
 
 `Progress` is for people and watchers, `MetricWriter` for curves. Nothing here touches the device.
+Of several processes only number 0 leaves anything on disk.
 """
 
 import json
+import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from rich.console import Console
 from rich.progress import (
@@ -21,6 +23,7 @@ from rich.progress import (
     Progress as RichProgress,
 )
 
+from recjax import distributed
 from recjax.workdir import Workdir, write_json
 
 _WRITE_SECONDS = 2.0  # progress.json at most this often, and at every stage border
@@ -101,7 +104,8 @@ class Progress:
 
     def _write(self) -> None:
         self._written = time.monotonic()
-        write_json(self._path, {"state": "running", **self._facts, "time": time.time()})
+        if distributed.is_main():
+            write_json(self._path, {"state": "running", **self._facts, "time": time.time()})
 
 
 class MetricWriter:
@@ -112,14 +116,9 @@ class MetricWriter:
     """
 
     def __init__(self, folder: Path, first_step: int, tensorboard: bool) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self._path = folder / "metrics.jsonl"
-        kept = [row for row in read_metrics(self._path) if row["step"] <= first_step]
-        beside = self._path.with_suffix(".partial")
-        beside.write_text("".join(json.dumps(row) + "\n" for row in kept))
-        beside.replace(self._path)
-        self._file = self._path.open("a")
-        self._events = _event_writer(folder) if tensorboard else None
+        main = distributed.is_main()
+        self._file = _open_rows(folder, first_step) if main else open(os.devnull, "w")
+        self._events = _event_writer(folder) if main and tensorboard else None
 
     def write(self, step: int, seed: int, values: Mapping[str, float]) -> None:
         """Writes one row; metric names are paths such as train/loss."""
@@ -148,6 +147,16 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
         except json.JSONDecodeError:
             continue
     return rows
+
+
+def _open_rows(folder: Path, first_step: int) -> TextIO:
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "metrics.jsonl"
+    kept = [row for row in read_metrics(path) if row["step"] <= first_step]
+    beside = path.with_suffix(".partial")
+    beside.write_text("".join(json.dumps(row) + "\n" for row in kept))
+    beside.replace(path)
+    return path.open("a")
 
 
 def _event_writer(folder: Path) -> Any:

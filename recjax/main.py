@@ -4,6 +4,7 @@
     python -m recjax.main --config configs/quickstart.py --aot v5e-8
 
 Exit codes: 0 done; 1 unexpected failure; 2 bad flags, config or data; 42 interrupted and saved.
+Several processes run it alike on one shared work directory, see `recjax.distributed`.
 """
 
 import difflib
@@ -18,7 +19,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 from rich.console import Console
 
-from recjax import interrupts
+from recjax import distributed, interrupts
 from recjax.errors import Interrupted, UserError
 from recjax.workdir import STAGES
 
@@ -71,7 +72,7 @@ class Command:
 
 def run() -> None:
     """Runs the program with the shell's arguments and exits."""
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(distributed.leave(main(sys.argv[1:])))
 
 
 def main(argv: list[str]) -> int:
@@ -117,6 +118,8 @@ def _run(argv: list[str], console: Console) -> int:
 
         preflight.run(command.config, command.aot, console)
         return DONE
+    distributed.start()
+    interrupts.install()  # again: JAX took SIGTERM for itself when several processes met
     from recjax import stages as runner
 
     runner.run_stages(command.config, command.workdir, command.stages, command.redo, console)

@@ -17,8 +17,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from recjax import interrupts
+from recjax import distributed, interrupts
 from recjax.checkpoints import Checkpoints, abstract
+from recjax.errors import Interrupted
 from recjax.logs import MetricWriter, Progress
 from recjax.parallel import Engine
 from recjax.step import CompiledStep, TrainState, record_evaluation
@@ -150,14 +151,15 @@ def _train(training: Training, engine: Engine, progress: Progress, closing: Exit
             if not np.any(np.asarray(state.active)):
                 break
 
-        stop = interrupts.stop_requested()
+        due = step % loop.log_interval_steps == 0  # of several processes, the time to agree
+        stop = distributed.agree(interrupts.stop_requested(), due=due)
         worth_keeping = loop.keep_best > 0 and reached is not None
         if stop or worth_keeping or step % loop.checkpoint_interval_steps == 0:
             _fetch(metrics, training, step)  # never save a state that is not finite
             save(finished=False)
         if stop:
             checkpoints.wait()
-            interrupts.raise_if_requested()
+            raise Interrupted("stopped by a signal")
 
     # ---- the end: the summary first, so that a finished checkpoint always has one ----
     _write_summary(training, state, step, elapsed())
@@ -168,7 +170,7 @@ def _train(training: Training, engine: Engine, progress: Progress, closing: Exit
 def with_rows(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Adds `row` int32 [M, B], the global row that every random draw is keyed by.
 
-    Loaders of several processes bring their own `row`.
+    Loaders bring their own `row`, since a process may feed some rows only.
     """
     if "row" in batch:
         return batch
@@ -223,6 +225,8 @@ def _write(
 
 
 def _write_summary(training: Training, state: TrainState, step: int, seconds: float) -> None:
+    if not distributed.is_main():
+        return
     write_json(
         training.folder / "summary.json",
         {

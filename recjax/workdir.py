@@ -105,7 +105,7 @@ class Workdir:
             path.mkdir(parents=True, exist_ok=True)
             probe = path / f".write-probe-{os.getpid()}"
             probe.write_text("")
-            probe.unlink()
+            probe.unlink(missing_ok=True)  # a process of another host may have the same number
         except OSError as error:
             raise UserError(
                 f"--workdir {path}: cannot write there ({error.strerror}); "

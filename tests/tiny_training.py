@@ -6,8 +6,9 @@ import numpy as np
 from example_records import make_item_table, make_records
 from jax.sharding import AxisType
 
-from recjax.data.loading import ClickTrainBatches, TrainBatches
+from recjax.data.loading import ClickTrainBatches, TrainBatches, evaluation_batches
 from recjax.data.record_sources import ListSource
+from recjax.judging import Ranker
 from recjax.losses import CatalogueLoss
 from recjax.models import EncoderConfig
 from recjax.optim import OptimizerConfig, make_optimizer
@@ -48,8 +49,11 @@ OPTIMIZER = OptimizerConfig(
 )
 
 
-def batches_of(name):
-    shape = {"batch_size": 8, "max_len": 16, "num_gap_bins": 8, "seeds": (0, 1)}
+SHAPE = {"batch_size": 8, "max_len": 16, "num_gap_bins": 8}
+
+
+def batches_of(name, rows=None):
+    shape = {**SHAPE, "seeds": (0, 1), "rows": rows}
     kind = "click" if name == "click" else "sequences"
     sources = [[ListSource(make_records(kind, 60))]] * 2
     return iter((ClickTrainBatches if name == "click" else TrainBatches)(sources, **shape))
@@ -67,12 +71,23 @@ def train_steps(engine, name, num_steps, optimizer=OPTIMIZER, **settings):
         make_train_step(task, optimizer, engine.axis_name, **settings), logical
     )
     constants = engine.put_constants({"item_category": TABLE.category_id})
-    batches, losses = batches_of(name), []
+    batches, losses = batches_of(name, engine.local_rows(8)), []
     for _ in range(num_steps):
         batch = engine.put_member_batch(with_rows(next(batches)))
         state, metrics = step(state, batch, constants)
         losses.append(np.asarray(metrics["train/loss"]))
     return np.array(losses), state
+
+
+def rank_next_items(engine, params, num_examples=21):
+    """Ranks [2 members, N] and top items [2, N, 3]; 21 examples do not fill their batches."""
+    constants = {"item_category": TABLE.category_id}
+    ranker = Ranker(
+        TASKS["next_item"], engine, constants, item_chunk=16, top_n=3, mask_history=True
+    )
+    source = ListSource(make_records("next_item", num_examples))
+    ranked = ranker(params, evaluation_batches(source, rows=engine.local_rows(8), **SHAPE))
+    return ranked.ranks, ranked.top_items
 
 
 def one_device():

@@ -21,20 +21,16 @@ from recjax.data.transforms import (
 )
 
 
-def process_rows(batch_size: int, process_index: int, process_count: int) -> tuple[int, int]:
-    """Returns the rows [first, last) of the global batch that a process keeps.
+def kept_rows(batch_size: int, rows: Sequence[int] | None) -> np.ndarray:
+    """Returns the rows of the global batch that a process feeds: those given, or all.
 
     Raises:
-        ValueError: if the rows do not divide evenly, or there is no such process.
+        ValueError: if a row is outside of the batch, or they do not ascend.
     """
-    if process_count < 1 or batch_size % process_count:
-        raise ValueError(
-            f"batch_size {batch_size} does not divide by {process_count} processes evenly"
-        )
-    if not 0 <= process_index < process_count:
-        raise ValueError(f"process {process_index} of {process_count}")
-    share = batch_size // process_count
-    return process_index * share, (process_index + 1) * share
+    kept = np.arange(batch_size) if rows is None else np.asarray(rows)
+    if not len(kept) or kept[0] < 0 or kept[-1] >= batch_size or (np.diff(kept) < 1).any():
+        raise ValueError(f"rows {kept.tolist()} are not ascending rows of a batch of {batch_size}")
+    return kept
 
 
 def make_click_batch(
@@ -86,8 +82,7 @@ def evaluation_batches(
     max_len: int,
     num_gap_bins: int,
     history_len: int | None = None,
-    process_index: int = 0,
-    process_count: int = 1,
+    rows: Sequence[int] | None = None,
 ) -> Iterator[Batch]:
     """Yields every next-item example exactly once, in order; the last batch is padded.
 
@@ -98,22 +93,23 @@ def evaluation_batches(
         num_gap_bins: G.
         history_len: width H of `history`; None takes, batch by batch, the power of two (at least
             64) that holds the longest, so that few shapes are compiled.
-        process_index: this process.
-        process_count: processes that share the rows; all see the same number of batches.
+        rows: global rows that this process feeds, ascending; None: all. Every process sees the
+            same number of batches.
 
     Yields:
         items, actions, gaps, positions, segments: int32 [B, T] (history, left-aligned); lengths,
         target, user: int32 [B]; history: int32 [B, H], distinct items of the whole history, padded
-        with 0; row_mask: bool [B], False on padding rows. B stands for this process's rows.
+        with 0; row_mask: bool [B], False on padding rows. B stands for the rows
+        that this process feeds.
     """
-    first, last = process_rows(batch_size, process_index, process_count)
+    kept = kept_rows(batch_size, rows)
     for start in range(0, len(source), batch_size):
         records = source.__getitems__(range(start, min(start + batch_size, len(source))))
         longest = max(len(r["seen"]) for r in records)
         width = max(64, 1 << (longest - 1).bit_length()) if history_len is None else history_len
         yield make_evaluation_batch(
-            records[first:last],
-            num_rows=last - first,
+            [records[row] for row in kept if row < len(records)],
+            num_rows=len(kept),
             max_len=max_len,
             num_gap_bins=num_gap_bins,
             history_len=width,
@@ -126,20 +122,18 @@ def click_batches(
     batch_size: int,
     max_len: int,
     num_gap_bins: int,
-    process_index: int = 0,
-    process_count: int = 1,
+    rows: Sequence[int] | None = None,
 ) -> Iterator[Batch]:
     """Yields every click example exactly once, in order, as `ClickTrainBatches` without M.
 
     Two more arrays: user int32 [B] and row_mask bool [B], False on the padding of the last batch.
     """
-    first, last = process_rows(batch_size, process_index, process_count)
+    kept = kept_rows(batch_size, rows)
     for start in range(0, len(source), batch_size):
-        stop = min(start + last, len(source))
-        records = source.__getitems__(range(min(start + first, stop), stop))
+        records = source.__getitems__([start + row for row in kept if start + row < len(source)])
         batch = make_click_batch(
-            records, num_rows=last - first, max_len=max_len, num_gap_bins=num_gap_bins
+            records, num_rows=len(kept), max_len=max_len, num_gap_bins=num_gap_bins
         )
-        batch["user"] = _pad(np.array([r["user"] for r in records], np.int32), last - first)
-        batch["row_mask"] = np.arange(last - first) < len(records)
+        batch["user"] = _pad(np.array([r["user"] for r in records], np.int32), len(kept))
+        batch["row_mask"] = np.arange(len(kept)) < len(records)
         yield batch

@@ -3,7 +3,7 @@
 The order of a member is an infinite shuffle, new in each epoch, that is a pure function of (seed,
 position); a batch is a pure function of the position it starts at. So a run resumes exactly from
 the positions alone, on any number of processes: each process plans the same global batch and keeps
-its share of the rows. Arrays are made in `transforms.py`; records come from `record_sources.py`.
+the rows that it feeds. Arrays are made in `transforms.py`; records come from `record_sources.py`.
 Batches that cover each example once are in `evaluation_batches.py`, re-exported here.
 Called by the pretrain, finetune and evaluate stages.
 """
@@ -20,8 +20,8 @@ from grain import experimental as grain_experimental
 from recjax.data.evaluation_batches import (
     click_batches,
     evaluation_batches,
+    kept_rows,
     make_click_batch,
-    process_rows,
 )
 from recjax.data.record_sources import ConcatenatedSource, Source
 from recjax.data.records import Record
@@ -99,13 +99,12 @@ class _MemberBatches(grain.IterDataset):
         max_len: int,
         num_gap_bins: int,
         seeds: Sequence[int],
-        process_index: int = 0,
-        process_count: int = 1,
+        rows: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
         if len(sources) != len(seeds):
             raise ValueError(f"{len(sources)} members' sources but {len(seeds)} seeds")
-        self._rows = process_rows(batch_size, process_index, process_count)
+        self._rows = kept_rows(batch_size, rows)
         self._batch_size, self._max_len, self._num_gap_bins = batch_size, max_len, num_gap_bins
         self._sources = [ConcatenatedSource(member) for member in sources]
         self._orders = [
@@ -125,14 +124,17 @@ class _MemberBatches(grain.IterDataset):
         """Returns the batch [M, B, ...] starting at the members' positions, and where they end."""
         made = [self._member_batch(m, position) for m, position in enumerate(positions)]
         batches, ends = zip(*made, strict=True)
-        return {name: np.stack([b[name] for b in batches]) for name in batches[0]}, list(ends)
+        batch = {name: np.stack([b[name] for b in batches]) for name in batches[0]}
+        batch["row"] = np.tile(self._rows.astype(np.int32), (self.num_members, 1))
+        return batch, list(ends)
 
     def _member_batch(self, member: int, position: int) -> tuple[Batch, int]:
         raise NotImplementedError
 
-    def _records(self, member: int, position: int, count: int) -> list[Record]:
-        indices = self._orders[member].indices(position, count)
-        return self._sources[member].__getitems__(indices)
+    def _records(self, member: int, position: int, places: Sequence[int]) -> list[Record]:
+        """Returns the records at the places, counted from the position, ascending."""
+        indices = self._orders[member].indices(position, places[-1] + 1)
+        return self._sources[member].__getitems__([indices[place] for place in places])
 
 
 class _MemberIterator(grain.DatasetIterator):
@@ -174,16 +176,16 @@ class TrainBatches(_MemberBatches):
         num_gap_bins: G.
         pack: several users per row.
         seeds: one per member.
-        process_index: this process.
-        process_count: processes that share the rows; divides B.
+        rows: global rows that this process feeds, ascending; None: all.
 
     Yields:
-        items, actions, gaps, positions, segments, sources: int32 [M, B / processes, T]; weights:
-        float32, the record's weight, 0 on padding.
+        items, actions, gaps, positions, segments, sources: int32 [M, B, T]; weights: float32, the
+        record's weight, 0 on padding; row: int32 [M, B], the global row. B stands for the rows
+        that this process feeds.
 
     Raises:
-        ValueError: if members and seeds differ in number, a member has no records, or the rows do
-            not divide by the processes.
+        ValueError: if members and seeds differ in number, a member has no records, or a row is
+            outside of the batch.
     """
 
     def __init__(
@@ -194,16 +196,16 @@ class TrainBatches(_MemberBatches):
 
     def _member_batch(self, member: int, position: int) -> tuple[Batch, int]:
         records, placement = self._plan(member, position)
-        first, last = self._rows
-        mine = [i for i, row in enumerate(placement.rows) if first <= row < last]
+        place = {int(row): place for place, row in enumerate(self._rows)}
+        mine = [i for i, row in enumerate(placement.rows) if row in place]
         batch = place_records(
             [records[i] for i in mine],
             Placement(
-                [placement.rows[i] - first for i in mine],
+                [place[placement.rows[i]] for i in mine],
                 [placement.starts[i] for i in mine],
                 [placement.segments[i] for i in mine],
             ),
-            num_rows=last - first,
+            num_rows=len(self._rows),
             max_len=self._max_len,
             num_gap_bins=self._num_gap_bins,
             per_record=_PER_RECORD,
@@ -214,11 +216,11 @@ class TrainBatches(_MemberBatches):
         size = self._batch_size
         if not self._pack:
             rows = Placement(list(range(size)), [0] * size, [1] * size)
-            return self._records(member, position, size), rows
+            return self._records(member, position, range(size)), rows
         packer = RowPacker(size, self._max_len)
         taken: list[Record] = []
         while True:
-            for record in self._records(member, position + len(taken), max(16, size // 2)):
+            for record in self._records(member, position + len(taken), range(max(16, size // 2))):
                 if not packer.add(len(record["items"])):
                     return taken, packer.placement
                 taken.append(record)
@@ -230,15 +232,13 @@ class ClickTrainBatches(_MemberBatches):
     Yields:
         items, actions, gaps, positions, segments: int32 [M, B, T], the history left-aligned, its
         last T events; candidate, candidate_gap, hour, weekday, position: int32 [M, B]; label,
-        weight: float32 [M, B]. B stands for this process's rows.
+        weight: float32 [M, B]; row: int32 [M, B].
     """
 
     def _member_batch(self, member: int, position: int) -> tuple[Batch, int]:
-        first, last = self._rows
-        records = self._records(member, position + first, last - first)
         batch = make_click_batch(
-            records,
-            num_rows=last - first,
+            self._records(member, position, [int(row) for row in self._rows]),
+            num_rows=len(self._rows),
             max_len=self._max_len,
             num_gap_bins=self._num_gap_bins,
         )

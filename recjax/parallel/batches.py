@@ -44,6 +44,16 @@ def put(batch: Batch, sharding: NamedSharding) -> dict[str, jax.Array]:
     }
 
 
+def local_rows(batch_size: int, mesh: Mesh) -> np.ndarray:
+    """Returns the global rows int64 [b] that this process's devices hold, ascending.
+
+    They need not be neighbours: a mesh may order the devices of several hosts as their network
+    lies. Along other axes than data and fsdp several processes may hold the same rows.
+    """
+    places = rows(mesh).addressable_devices_indices_map((batch_size,)).values()
+    return np.unique(np.concatenate([np.arange(batch_size)[place] for place in places]))
+
+
 def check_rows(batch_size: int, mesh: Mesh, accumulate_steps: int = 1) -> None:
     """Raises ValueError when a batch does not divide over parts and the data and fsdp axes."""
     if accumulate_steps < 1:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import jax
+import numpy as np
 from flax import linen as nn
 from jax.sharding import Mesh
 
@@ -16,6 +17,7 @@ from recjax.parallel.batches import (
     UNOPTIMIZED,
     Batch,
     check_rows,
+    local_rows,
     member_rows,
     put,
     replicated,
@@ -61,6 +63,10 @@ class JitEngine:
     def check_rows(self, batch_size: int, accumulate_steps: int = 1) -> None:
         """Raises ValueError when a batch does not divide over the devices and parts."""
         check_rows(batch_size, self.mesh, accumulate_steps)
+
+    def local_rows(self, batch_size: int) -> np.ndarray:
+        """Returns the global rows of a batch that this process feeds, ascending."""
+        return local_rows(batch_size, self.mesh)
 
     def compile_once(
         self, function: Callable[..., Tree], logical: Tree = None

@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh
 
 from recjax.parallel.batches import UNOPTIMIZED, Batch, check_rows
@@ -27,6 +28,11 @@ class PmapEngine:
             raise ValueError(
                 f"parallel.engine = 'pmap' knows the data axis only, the mesh has {others} too; "
                 "use 'jit' for other axes"
+            )
+        if jax.process_count() > 1:
+            raise ValueError(
+                f"parallel.engine = 'pmap' runs in one process, here are {jax.process_count()}; "
+                "use 'jit'"
             )
         self.mesh = mesh
 
@@ -53,6 +59,10 @@ class PmapEngine:
     def check_rows(self, batch_size: int, accumulate_steps: int = 1) -> None:
         """Raises ValueError when a batch does not divide over the devices and parts."""
         check_rows(batch_size, self.mesh, accumulate_steps)
+
+    def local_rows(self, batch_size: int) -> np.ndarray:
+        """Returns the rows of a batch that this process feeds: all."""
+        return np.arange(batch_size)
 
     def compile_once(
         self, function: Callable[..., Tree], logical: Tree = None

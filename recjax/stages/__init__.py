@@ -16,23 +16,30 @@ import jax
 from ml_collections import ConfigDict
 from rich.console import Console
 
-from recjax import interrupts
+from recjax import distributed, interrupts
 from recjax.context import Context
 from recjax.errors import Interrupted, UserError
 from recjax.logs import Progress
 from recjax.workdir import STAGE_INPUTS, Workdir, file_digest, write_json
 
+# stages that all processes work on; the others are work of process 0
+_COMMON = ("pretrain", "finetune", "evaluate", "recommend")
 _DATA_FILES = ("path", "catalogue_path", "users_path", "graph_path", "impressions_path")
 
 
 def run_stages(
     config: ConfigDict, root: str, stages: tuple[str, ...], redo: str, console: Console
 ) -> None:
-    """Runs the named stages in order; finished ones are skipped, an unfinished one continues."""
+    """Runs the named stages in order; finished ones are skipped, an unfinished one continues.
+
+    Of several processes, number 0 does what is not common work, and it alone writes and speaks.
+    """
     if config.num_seeds < 1:
         raise UserError(f"config.num_seeds = {config.num_seeds}; give at least 1")
     workdir = Workdir.open(root)
-    if redo:
+    if not distributed.is_main():
+        console = Console(quiet=True)
+    elif redo:
         workdir.redo(redo)
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # a resumed run compiles nothing twice
         jax.config.update("jax_compilation_cache_dir", str(workdir / ".compiled"))
@@ -56,30 +63,40 @@ def run_stages(
         raise Interrupted("stopped by a signal") from error
     finally:
         context.progress.finish(state)
-    if "report" in stages or "evaluate" in stages:
+    if distributed.is_main() and ("report" in stages or "evaluate" in stages):
         _say_goodbye(context)
 
 
 def _run_stage(stage: str, context: Context) -> None:
     module = importlib.import_module(f"recjax.stages.{stage}")
+    workdir = context.workdir
+    if distributed.is_main():
+        _begin(stage, context)
+    distributed.wait_for_main(stage)
+    if stage != "check" and workdir.is_done(stage):
+        context.progress.console.print(f"[bold]{stage}[/bold] (done before)")
+        return
+    context.progress.stage(stage)
+    started = time.monotonic()
+    facts: dict[str, Any] = {}
+    if distributed.is_main() or stage in _COMMON:
+        facts = module.run(context) or {}
+    seconds = time.monotonic() - started
+    if distributed.is_main() and stage != "check":
+        workdir.finish(stage, {"wall_seconds": seconds, "peak_memory_gib": _peak_gib(), **facts})
+
+
+def _begin(stage: str, context: Context) -> None:
+    """Refuses a stage whose inputs are missing or whose artefacts are of other settings."""
     if stage == "check":  # looks only; leaves no artefact of the path
-        context.progress.stage(stage)
-        module.run(context)
         return
     workdir = context.workdir
     for needed in STAGE_INPUTS[stage][1]:
         if needed not in ("features", "evaluate") or needed in context.config.stages:
             workdir.require_done(needed, stage)
     workdir.start(stage, fingerprint(stage, context))
-    if workdir.is_done(stage):
-        context.progress.console.print(f"[bold]{stage}[/bold] (done before)")
-        return
-    write_json(workdir / "config.json", describe_run(context.config))
-    context.progress.stage(stage)
-    started = time.monotonic()
-    facts = module.run(context) or {}
-    seconds = time.monotonic() - started
-    workdir.finish(stage, {"wall_seconds": seconds, "peak_memory_gib": _peak_gib(), **facts})
+    if not workdir.is_done(stage):
+        write_json(workdir / "config.json", describe_run(context.config))
 
 
 def fingerprint(stage: str, context: Context) -> dict[str, Any]:

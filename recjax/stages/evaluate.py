@@ -6,6 +6,7 @@ probabilities from `evaluate_click`; `recjax.evaluation` turns them into numbers
 
 from typing import Any
 
+from recjax import distributed
 from recjax.context import Context
 from recjax.evaluation.results import StatisticsConfig, assemble_results
 from recjax.experiment import Experiment
@@ -14,8 +15,15 @@ from recjax.workdir import STAGES, read_json, write_json
 
 
 def run(context: Context) -> dict[str, Any]:
-    """Writes evaluation/ (ranks, curves, example users) and results.json."""
+    """Writes evaluation/ (ranks, curves, example users) and results.json.
+
+    All processes lend their devices to the arms; the rest is work of process 0.
+    """
     experiment, settings = Experiment(context), context.config.evaluate
+    ranked = evaluate_next_item.rank_arms(experiment) if "next_item" in experiment.tasks else {}
+    scored = evaluate_click.score_arms(experiment) if "click" in experiment.tasks else {}
+    if not distributed.is_main():
+        return {}
     statistics = StatisticsConfig(
         cutoffs=tuple(settings.cutoffs),
         bootstrap_samples=settings.bootstrap_samples,
@@ -25,9 +33,9 @@ def run(context: Context) -> dict[str, Any]:
     tasks = {}
     with context.workdir.fresh_folder("evaluation") as folder:
         if "next_item" in experiment.tasks:
-            tasks["next_item"] = evaluate_next_item.judge(experiment, statistics, folder)
+            tasks["next_item"] = evaluate_next_item.judge(experiment, statistics, folder, ranked)
         if "click" in experiment.tasks:
-            tasks["click"] = evaluate_click.judge(experiment, statistics)
+            tasks["click"] = evaluate_click.judge(experiment, statistics, scored)
     results = assemble_results(
         tasks,
         data=_data(context),

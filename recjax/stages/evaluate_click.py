@@ -15,17 +15,26 @@ from recjax.stages.oracle import ShopOracle
 _CHUNK = 1024
 
 
-def judge(experiment: Experiment, statistics: StatisticsConfig) -> dict[str, Any]:
-    """Returns the click part of results.json."""
+def score_arms(experiment: Experiment) -> dict[str, np.ndarray]:
+    """Returns click probabilities float64 [S, N] of the test examples by arm; on all processes."""
+    scorer = experiment.click_scorer()
+    batches = experiment.click_batches(experiment.examples("click", "test"))
+    probabilities = {}
+    for arm in experiment.arms:
+        logits, _ = scorer(experiment.best_params("click", arm), batches)
+        probabilities[arm] = expit(logits.astype(np.float64))
+    return probabilities
+
+
+def judge(
+    experiment: Experiment, statistics: StatisticsConfig, scored: dict[str, np.ndarray]
+) -> dict[str, Any]:
+    """Returns the click part of results.json; `scored` is what `score_arms` returned."""
     context = experiment.context
     test = experiment.examples("click", "test")
     users, items, labels = map(np.concatenate, zip(*_columns(test), strict=True))
     floor = PairFloor().fit(_columns(experiment.examples("click", "train")))
-    probabilities = {"floor": floor.predict(users, items)[None]}
-    scorer, batches = experiment.click_scorer(), experiment.click_batches(test)
-    for arm in experiment.arms:
-        logits = scorer(experiment.best_params("click", arm), batches)
-        probabilities[arm] = expit(logits.astype(np.float64))
+    probabilities = {"floor": floor.predict(users, items)[None], **scored}
     oracle = ShopOracle.of(context)
     if oracle is not None and oracle.has_impressions:
         probabilities["oracle"] = np.concatenate(

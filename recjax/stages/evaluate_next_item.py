@@ -29,8 +29,20 @@ _LIST = 10  # length of the lists that coverage, diversity and novelty look at
 _FLOOR_NAMES = {"counting": "floor"}  # results call the counting floor "the floor"
 
 
-def judge(experiment: Experiment, statistics: StatisticsConfig, folder: Path) -> dict[str, Any]:
-    """Returns the next_item part of results.json; writes ranks, curve and example users."""
+# ranks [S, N], the lists of the first examples and seed, list statistics per seed
+RankedArm = tuple[np.ndarray, np.ndarray, list[dict[str, float]]]
+
+
+def judge(
+    experiment: Experiment,
+    statistics: StatisticsConfig,
+    folder: Path,
+    ranked: dict[str, RankedArm],
+) -> dict[str, Any]:
+    """Returns the next_item part of results.json; writes ranks, curve and example users.
+
+    `ranked` is what `rank_arms` returned.
+    """
     context = experiment.context
     settings, say = context.config.evaluate, context.progress.say
     test = experiment.examples("next_item", "test")
@@ -44,8 +56,7 @@ def judge(experiment: Experiment, statistics: StatisticsConfig, folder: Path) ->
         ranks[arm] = rank_examples(floors[arm], _examples(test), settings.mask_history)[None]
         shown[arm], lists[arm] = _floor_lists(experiment, floors[arm], test)
         say(f"{arm}: NDCG@10 {_ndcg(ranks[arm]):.4f}")
-    for arm in experiment.arms:
-        ranks[arm], shown[arm], lists[arm] = _rank_arm(experiment, arm, test)
+    for arm, (ranks[arm], shown[arm], lists[arm]) in ranked.items():
         say(f"{arm}: NDCG@10 {_ndcg(ranks[arm]):.4f} over {len(context.seeds)} seeds")
     oracle = ShopOracle.of(context)
     if oracle is not None:
@@ -130,10 +141,13 @@ def _floor_lists(
 # ---- arms ----
 
 
-def _rank_arm(
-    experiment: Experiment, arm: str, test: Source
-) -> tuple[np.ndarray, np.ndarray, list[dict[str, float]]]:
-    """Returns ranks [S, N], the lists of the first examples and seed, list statistics per seed."""
+def rank_arms(experiment: Experiment) -> dict[str, RankedArm]:
+    """Ranks the catalogue for the test users by every arm; on all processes."""
+    test = experiment.examples("next_item", "test")
+    return {arm: _rank_arm(experiment, arm, test) for arm in experiment.arms}
+
+
+def _rank_arm(experiment: Experiment, arm: str, test: Source) -> RankedArm:
     ranker = experiment.ranker(experiment.next_item_task(), top_n=_LIST)
     params = experiment.best_params("next_item", arm)
     stats = [_list_statistics(experiment) for _ in experiment.context.seeds]

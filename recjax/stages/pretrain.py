@@ -4,8 +4,9 @@ import shutil
 from typing import Any
 
 import jax
-import numpy as np
+from jax.experimental import multihost_utils
 
+from recjax import distributed
 from recjax.context import Context
 from recjax.experiment import Experiment
 from recjax.models import write_bert
@@ -35,9 +36,12 @@ def _keep_text_encoders(experiment: Experiment, arm: str) -> None:
     text = next((task.text for task in objectives if isinstance(task, TextTask)), None)
     if text is None:
         return
-    context, members = experiment.context, experiment.text_encoders(arm)
+    context = experiment.context
+    members = multihost_utils.process_allgather(experiment.text_encoders(arm), tiled=True)
+    if not distributed.is_main():
+        return
     for number, seed in enumerate(context.seeds):
-        params = jax.tree.map(lambda leaf, m=number: np.asarray(leaf[m]), members)
+        params = jax.tree.map(lambda leaf, m=number: leaf[m], members)
         folder = context.workdir / "pretrain" / arm / "text_encoder" / f"seed_{seed}"
         shutil.rmtree(folder, ignore_errors=True)
         write_bert(folder, text, params, context.workdir / "prepared" / "tokenizer")

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import csv
 
+from recjax import distributed
 from recjax.context import Context
 from recjax.data.evaluation_batches import make_evaluation_batch
 from recjax.data.examples import ExampleConfig
@@ -119,13 +120,14 @@ def _batches(
 ) -> Iterator[tuple[list[Record], dict[str, np.ndarray]]]:
     config = experiment.context.config
     size = config.evaluate.batch_size
+    rows = experiment.local_rows(size)
     while records := list(islice(histories, size)):
         longest = max(len(record["seen"]) for record in records)
         yield (
             records,
             make_evaluation_batch(
-                records,
-                num_rows=size,
+                [records[row] for row in rows if row < len(records)],
+                num_rows=len(rows),
                 max_len=config.model.max_len,
                 num_gap_bins=config.prepare.num_gap_bins,
                 history_len=max(64, 1 << max(0, longest - 1).bit_length()),
@@ -191,7 +193,9 @@ def _refuse_unknown(path: Path, column: str, asked: Sequence[str], known: dict[s
 
 
 def _write(path: Path, schema: pa.Schema, tables: Iterator[pa.Table]) -> int:
-    """Streams tables into a Parquet file beside `path`, then renames it."""
+    """Streams tables into a Parquet file beside `path`, then renames it; process 0 alone writes."""
+    if not distributed.is_main():
+        return sum(table.num_rows for table in tables)
     beside, rows = path.with_suffix(".partial"), 0
     with pq.ParquetWriter(beside, schema) as writer:
         for table in tables:

@@ -179,38 +179,44 @@ def test_set_state_refuses_another_number_of_members():
         iterator.set_state({"positions": [0, 0]})
 
 
+# rows of the global batch of four that each process feeds; not always neighbours
+SHARES = ([[0, 1, 2, 3]], [[0, 1], [2, 3]], [[0, 2], [1, 3]], [[0], [1], [2], [3]])
+
+
+def join(parts: list[dict], rows: list[list[int]], axis: int) -> dict:
+    """Puts the rows of all processes back in their places."""
+    order = np.argsort(np.concatenate(rows))
+    names = parts[0]
+    return {
+        n: np.take(np.concatenate([p[n] for p in parts], axis=axis), order, axis=axis)
+        for n in names
+    }
+
+
+@pytest.mark.parametrize("rows", SHARES)
 @pytest.mark.parametrize("pack", [True, False])
-def test_two_processes_share_the_rows_of_one(pack):
-    source = make_source(40)
-    single = take(TrainBatches([[source]], pack=pack, seeds=[0], **SIZES), 6)
-    shares = [
-        take(
-            TrainBatches(
-                [[source]], pack=pack, seeds=[0], process_index=p, process_count=2, **SIZES
-            ),
-            6,
-        )
-        for p in range(2)
-    ]
-    for whole, *parts in zip(single, *shares, strict=True):
-        joined = {name: np.concatenate([p[name] for p in parts], axis=1) for name in whole}
-        assert_same(joined, whole)
+def test_processes_share_the_rows_of_one_over_the_ends_of_epochs(pack, rows):
+    """So no user is lost or repeated: the global batch is the one that a process alone makes."""
+    options, source = {"pack": pack, "seeds": [0], **SIZES}, make_source(11)
+    whole = take(TrainBatches([[source]], **options), 12)
+    parts = [take(TrainBatches([[source]], rows=r, **options), 12) for r in rows]
+    assert sum(len(users_of(batch, 0)) for batch in whole) > 3 * 11
+    for batch, *shares in zip(whole, *parts, strict=True):
+        assert_same(join(shares, rows, axis=1), batch)
+        assert batch["row"].tolist() == [[0, 1, 2, 3]]
 
 
-def test_two_processes_share_click_and_evaluation_batches():
-    options = {"process_count": 2, **SIZES}
+@pytest.mark.parametrize("rows", SHARES)
+def test_processes_share_click_and_evaluation_batches_uneven_last_ones_included(rows):
     clicks, next_items = make_clicks(13), make_next_items(13)
-    halves = [
-        take(ClickTrainBatches([[clicks]], seeds=[0], process_index=p, **options), 5)
-        for p in range(2)
-    ]
-    whole = take(ClickTrainBatches([[clicks]], seeds=[0], **SIZES), 5)
-    for batch, *parts in zip(whole, *halves, strict=True):
-        assert_same({n: np.concatenate([p[n] for p in parts], axis=1) for n in batch}, batch)
+    whole = take(ClickTrainBatches([[clicks]], seeds=[0], **SIZES), 9)
+    parts = [take(ClickTrainBatches([[clicks]], seeds=[0], rows=r, **SIZES), 9) for r in rows]
+    for batch, *shares in zip(whole, *parts, strict=True):
+        assert_same(join(shares, rows, axis=1), batch)
     for make, source in ((evaluation_batches, next_items), (click_batches, clicks)):
-        halves = [list(make(source, process_index=p, **options)) for p in range(2)]
-        for batch, *parts in zip(list(make(source, **SIZES)), *halves, strict=True):
-            assert_same({n: np.concatenate([p[n] for p in parts]) for n in batch}, batch)
+        parts = [list(make(source, rows=r, **SIZES)) for r in rows]
+        for batch, *shares in zip(list(make(source, **SIZES)), *parts, strict=True):
+            assert_same(join(shares, rows, axis=0), batch)
 
 
 def test_evaluation_batches_cover_each_example_once():
@@ -277,9 +283,8 @@ def test_wrong_arguments_are_named():
     source = make_source(3)
     with pytest.raises(ValueError, match="1 members' sources but 2 seeds"):
         TrainBatches([[source]], seeds=[0, 1], **SIZES)
-    with pytest.raises(ValueError, match="batch_size 4 does not divide by 3"):
-        TrainBatches([[source]], seeds=[0], process_count=3, **SIZES)
-    with pytest.raises(ValueError, match="process 2 of 2"):
-        TrainBatches([[source]], seeds=[0], process_index=2, process_count=2, **SIZES)
+    for rows in ([], [-1, 0], [3, 4], [1, 0], [2, 2]):
+        with pytest.raises(ValueError, match="not ascending rows of a batch of 4"):
+            TrainBatches([[source]], seeds=[0], rows=rows, **SIZES)
     with pytest.raises(ValueError, match="no records"):
         TrainBatches([[ListSource([])]], seeds=[0], **SIZES)
