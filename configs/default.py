@@ -31,6 +31,7 @@ def get_config() -> ConfigDict:
     config.finetune.next_item.causal = True  # False: one query per sequence, [MASK] at its end
     config.finetune.click = _training(num_steps=500, learning_rate=1e-3)
     config.finetune.click.hidden_dims = (64, 32)  # widths of the click tower
+    config.tune = _tune()
     config.evaluate = _evaluate()
     config.report = ConfigDict({"num_example_users": 5})
     config.recommend = _recommend()
@@ -307,6 +308,26 @@ def _text() -> ConfigDict:
             "alignment_dim": 64,  # width of the space that history and titles share
             "corpus": "",  # masked_text: a text file, one document a line, read beside titles
             "reviews": False,  # masked_text: the log's text column is read beside titles
+        }
+    )
+
+
+def _tune() -> ConfigDict:
+    return ConfigDict(
+        {
+            "num_trials": 20,  # settings tried, for every arm alike
+            "num_seeds": 1,  # members of a trial, trained together; at most config.num_seeds
+            "arms": (),  # () = real and all of expansion.arms
+            "task": "next_item",  # the fine-tuning whose validation metric chooses
+            "num_rungs": 2,  # times that a trial competes before its end; 0 = all run to the end
+            "reduction_factor": 3,  # one of so many goes on at a rung; rungs at 1/3, 1/9 ... steps
+            "space": (  # (key, "float", "log" or "int", low, high) or (key, "choice", values)
+                ("pretrain.learning_rate", "log", 3e-4, 1e-2),
+                ("pretrain.weight_decay", "choice", (0.0, 0.01, 0.1)),
+                ("finetune.next_item.learning_rate", "log", 3e-4, 1e-2),
+                ("model.dropout_rate", "float", 0.0, 0.5),
+                ("model.num_layers", "int", 1, 3),
+            ),
         }
     )
 

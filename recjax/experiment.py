@@ -6,8 +6,9 @@ member axis. The stages pretrain, finetune, evaluate and recommend read their ar
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import grain
@@ -38,9 +39,17 @@ _CACHE_BYTES = 1 << 30  # decoded examples kept in memory, per source
 
 @dataclass(frozen=True)
 class Experiment:
-    """The plan of one run, read from its config and its prepared data."""
+    """The plan of one run, read from its config and its prepared data.
+
+    Attributes:
+        context: config, work directory, devices.
+        within: folder of the work directory that holds the trainings; "" = it holds them itself.
+        opened: sources that are open, by name and part of the examples, or by arm and seed.
+    """
 
     context: Context
+    within: str = ""
+    opened: dict[tuple[str, str], Source] = field(default_factory=dict, repr=False)
 
     # ---- what there is ----
 
@@ -82,10 +91,6 @@ class Experiment:
         return read_texts(self.context.config, prepared, self.encoder.table_rows)
 
     @cached_property
-    def _opened(self) -> dict[tuple[str, str], Source]:
-        return {}
-
-    @cached_property
     def _compiled(self) -> dict[str, dict[str, Any]]:
         """Compiled functions by stage and task: arms differ in data only, so they share them."""
         return {}
@@ -93,13 +98,15 @@ class Experiment:
     def examples(self, name: str, split: str) -> Source:
         """Opens prepared examples, decoded ones kept in memory up to a bound."""
         key = (name, split)
-        if key not in self._opened:
+        if key not in self.opened:
             folder = self.context.workdir / "prepared" / "examples"
-            self._opened[key] = CachedSource(open_examples(folder, name, split), _CACHE_BYTES)
-        return self._opened[key]
+            self.opened[key] = CachedSource(open_examples(folder, name, split), _CACHE_BYTES)
+        return self.opened[key]
 
     def synthetic(self, arm: str, seed: int) -> Source:
-        """Opens the draws of one arm and seed."""
+        """Opens the draws of one arm and seed, unless they are open."""
+        if (arm, str(seed)) in self.opened:
+            return self.opened[arm, str(seed)]
         folder = self.context.workdir / "expansion" / arm / f"seed_{seed}"
         return CachedSource(open_examples(folder, "sequences", "train"), _CACHE_BYTES)
 
@@ -213,20 +220,23 @@ class Experiment:
 
     def text_encoders(self, arm: str) -> Tree:
         """Loads the text encoders of a finished pretraining that has one, leaves [M, ...]."""
-        folder = self.context.workdir / "pretrain" / arm
+        folder = self._folder("pretrain", arm)
         return load_best(folder, self._abstract_params(self.pretrain_task()))["text"]
 
     def best_params(self, name: str, arm: str) -> Tree:
         """Loads the best parameters of a finished fine-tuning, leaves [M, ...]."""
-        folder = self.context.workdir / "finetune" / name / arm
+        folder = self._folder(f"finetune/{name}", arm)
         return load_best(folder, self._abstract_params(self.finetune_task(name)))
 
     # ---- parts of a training ----
 
+    def _folder(self, stage: str, arm: str) -> Path:
+        return self.context.workdir / self.within / stage / arm
+
     def _pretrained(self, arm: str) -> Tree | None:
         if not self.context.config.pretrain.num_steps:
             return None
-        folder = self.context.workdir / "pretrain" / self.pretrain_arm(arm)
+        folder = self._folder("pretrain", self.pretrain_arm(arm))
         return load_best(folder, self._abstract_params(self.pretrain_task()))
 
     def _abstract_params(self, task: Task) -> Tree:
@@ -295,7 +305,7 @@ class Experiment:
 
         return Training(
             label=f"{stage}/{arm}",
-            folder=self.context.workdir / f"{stage}/{arm}",
+            folder=self._folder(stage, arm),
             **self._compiled[stage],
             start=lambda fresh: fresh if start is None else transfer(start, fresh),
             batches=iter(loading.prefetch(batches, config.parallel.prefetch_batches)),

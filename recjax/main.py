@@ -46,6 +46,8 @@ stages:
   prepare     clean, split, build vocabulary and examples
   features    item vectors from titles (skipped where the config asks for none)
   expand      fit the generators, draw synthetic behaviour, gate it
+  tune        search config.tune.space, the same trials for every arm -> tuning/chosen_ARM.py;
+              beside the path: name it in --stages
   pretrain    train the encoder on real, and on real and synthetic behaviour
   finetune    train the heads: next item, click-through
   evaluate    full ranking, floors, slices, intervals -> results.json
@@ -56,6 +58,8 @@ examples:
   python -m recjax.main --config configs/quickstart.py --workdir runs/quickstart
   python -m recjax.main --config configs/your_log.py --config.data.path=events.csv \\
       --workdir runs/mine --stages check
+  python -m recjax.main --config configs/quickstart.py --workdir runs/quickstart \\
+      --stages prepare,features,expand,tune
 """
 
 

@@ -73,6 +73,7 @@ class Training:
     metric_name: str
     seeds: tuple[int, ...]
     loop: LoopConfig
+    pruned: Callable[[], bool] = lambda: False  # asked after each evaluation; True: it ends there
 
 
 class NonFiniteError(RuntimeError):
@@ -148,7 +149,7 @@ def _train(training: Training, engine: Engine, progress: Progress, closing: Exit
             state = _record(state, jnp.asarray(metric), patience=loop.early_stop_evals)
             _write(writer, step, training.seeds, {f"eval/{training.metric_name}": metric})
             reached = float(metric.mean())
-            if not np.any(np.asarray(state.active)):
+            if training.pruned() or not np.any(np.asarray(state.active)):
                 break
 
         due = step % loop.log_interval_steps == 0  # of several processes, the time to agree

@@ -24,6 +24,14 @@ STAGE_INPUTS: dict[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]
     "prepare": (("seed", "data", "prepare"), (), ("prepared",)),
     "features": (("features",), ("prepare",), ("features",)),
     "expand": (("seed", "num_seeds", "expansion"), ("prepare", "features"), ("expansion",)),
+    "tune": (
+        (
+            *("seed", "tune", "model", "pretrain", "finetune", "expansion.use_in"),
+            *("evaluate.mask_history", "evaluate.max_valid_users"),
+        ),
+        ("prepare", "expand"),
+        ("tuning",),
+    ),
     "pretrain": (
         ("seed", "num_seeds", "model", "pretrain", "expansion.use_in"),
         ("prepare", "features", "expand"),

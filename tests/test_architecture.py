@@ -32,6 +32,7 @@ MAY_IMPORT: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         (),
     ),
     "parallel": (("recjax.parallel", "recjax.errors"), ("jax", "flax", "numpy")),
+    "tuning": (("recjax.tuning", "recjax.errors", "configs"), ()),
     "evaluation": (("recjax.evaluation", "recjax.metrics", "recjax.data", "recjax.errors"), ()),
     "reporting": (("recjax.reporting", "recjax.evaluation", "recjax.errors"), ()),
 }  # an empty list of packages: all of requirements.txt but those that follow
@@ -40,12 +41,14 @@ MUST_NOT_IMPORT: dict[str, tuple[str, ...]] = {
     "expansion": ("flax", "optax", "orbax", "absl", "ml_collections"),
     "evaluation": ("flax", "optax", "orbax", "absl", "ml_collections"),
     "reporting": ("jax", "flax", "optax", "orbax", "absl", "ml_collections"),
+    "tuning": ("jax", "flax", "optax", "orbax", "absl"),
 }
 ONLY_IN = {
     "orbax": "checkpoints.py",
     "tensorboardX": "logs.py",
     "tensorboard": "logs.py",
     "safetensors": "pretrained.py",
+    "optuna": "study.py",
 }
 TOP_FLOOR = (
     "train",
@@ -54,6 +57,7 @@ TOP_FLOOR = (
     "objectives",
     "text_objectives",
     "preflight",
+    "trials",
     "stages",
     "main",
     "context",

@@ -39,6 +39,15 @@ QUICKSTART = ("--config", "configs/quickstart.py") + tuple(
         "evaluate.bootstrap_samples=200",
     )
 )
+TUNE = SMOKE + (
+    "--stages=prepare,features,expand,tune",
+    "--config.tune.num_trials=3",
+    "--config.pretrain.num_steps=6",
+    "--config.pretrain.eval_interval_steps=2",
+    "--config.finetune.next_item.num_steps=6",
+    "--config.finetune.next_item.eval_interval_steps=2",
+    "--config.tune.space=(('finetune.next_item.learning_rate', 'log', 1e-4, 1e-1),)",
+)
 # (stage, share of its time): where the ten kills fall
 MOMENTS = (
     ("prepare", 0.5),
@@ -185,3 +194,28 @@ def test_quickstart_stopped_in_every_stage_saves_and_resumes(
         assert progress["state"] == "interrupted" and progress["attempt"] == index + 1
     run.finish()
     assert_same(run, undisturbed)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_search_that_is_killed_and_stopped_tries_the_same_settings(tmp_path: Path) -> None:
+    undisturbed, run = Run(TUNE, tmp_path / "undisturbed"), Run(TUNE, tmp_path / "run")
+    seconds = undisturbed.finish()
+    for number, code in ((signal.SIGKILL, -signal.SIGKILL), (signal.SIGTERM, INTERRUPTED)):
+        run.start()
+        run.wait_for("tune")
+        time.sleep(0.4 * seconds["tune"])
+        assert run.send(number) == code, run.log()
+        assert not (run.workdir / "tuning/trials.json").exists()
+    run.finish()
+    assert trials_of(run) == trials_of(undisturbed)
+    for arm in ("real", "expanded"):
+        chosen = [r.workdir / f"tuning/chosen_{arm}.py" for r in (run, undisturbed)]
+        assert chosen[0].read_text() == chosen[1].read_text()
+    assert run.leftovers() == []
+
+
+def trials_of(run: Run) -> list[dict[str, Any]]:
+    trials = json.loads((run.workdir / "tuning/trials.json").read_text())["trials"]
+    assert [trial.pop("seconds") > 0 for trial in trials] == [True] * 6
+    return trials

@@ -91,7 +91,7 @@ def _begin(stage: str, context: Context) -> None:
     if stage == "check":  # looks only; leaves no artefact of the path
         return
     workdir = context.workdir
-    for needed in STAGE_INPUTS[stage][1]:
+    for needed in inputs_of(stage, context.config):
         if needed not in ("features", "evaluate") or needed in context.config.stages:
             workdir.require_done(needed, stage)
     workdir.start(stage, fingerprint(stage, context))
@@ -99,9 +99,17 @@ def _begin(stage: str, context: Context) -> None:
         write_json(workdir / "config.json", describe_run(context.config))
 
 
+def inputs_of(stage: str, config: ConfigDict) -> tuple[str, ...]:
+    """Returns the stages whose artefacts a stage reads; trials of real users read no draws."""
+    before = STAGE_INPUTS[stage][1]
+    if stage == "tune" and config.tune.arms == ("real",):
+        return tuple(name for name in before if name != "expand")
+    return before
+
+
 def fingerprint(stage: str, context: Context) -> dict[str, Any]:
     """Returns what a stage's artefacts are made from: settings, input files, earlier stages."""
-    keys, before, _ = STAGE_INPUTS[stage]
+    keys, before = STAGE_INPUTS[stage][0], inputs_of(stage, context.config)
     settings = {key: _plain(_lookup(context.config, key)) for key in keys}
     made_from: dict[str, Any] = {
         "config": settings,
@@ -111,7 +119,7 @@ def fingerprint(stage: str, context: Context) -> dict[str, Any]:
         made_from["files"] = _digests(context.config.data, _DATA_FILES)
     if stage == "features":
         made_from["files"] = _digests(context.config.features, ("folder",))
-    if stage == "pretrain":
+    if stage in ("tune", "pretrain"):
         made_from["files"] = _digests(context.config.pretrain.text, ("corpus",))
     return json.loads(json.dumps(made_from, default=str))
 
@@ -181,4 +189,4 @@ def _git_revision() -> str:
         return ""
 
 
-__all__ = ["describe_run", "fingerprint", "run_stages"]
+__all__ = ["describe_run", "fingerprint", "inputs_of", "run_stages"]
