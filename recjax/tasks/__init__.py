@@ -3,9 +3,9 @@
 Every task is a frozen dataclass with a `name` and
 `init(key, batch) -> params`, `logical_axes() -> tree of PartitionSpec`,
 `loss(params, batch, constants, *, keys, train) -> {name: (sum, weight)}`.
-Parameters are `{"encoder": ..., "head": ...}`; the encoder's tree is the same for all of them, so
-`transfer` starts one task from another, and `Mixture` trains several over one encoder. There is no
-member axis here: the trainer vmaps.
+Parameters are `{"encoder": ..., "head": ...}`, with "text" where a text encoder learns too; the
+encoder's tree is the same for all of them, so `transfer` starts one task from another, and
+`Mixture` trains several over one encoder. There is no member axis here: the trainer vmaps.
 """
 
 from recjax.tasks.click import Click
