@@ -12,6 +12,7 @@ from record_experiment import make_experiment
 
 from configs import default
 from recjax.main import dotted_keys
+from recjax.recipe import make_recipe
 from recjax.train import with_rows
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -49,7 +50,32 @@ def test_no_key_is_dead():
     assert not leaves - words
 
 
-@pytest.mark.parametrize("name", [name for name in CONFIGS if name != "default"])
+@pytest.mark.parametrize("name", CONFIGS)
+def test_step_of_each_task_of_a_config_can_be_traced(name, tmp_path, monkeypatch):
+    config = load(name)
+    experiment = make_experiment(config, tmp_path, monkeypatch)
+    tasks = [(experiment.pretrain_task(), config.pretrain, experiment.pretraining("real"))]
+    for task in experiment.tasks:
+        training = experiment.finetuning(task, "real")
+        tasks.append((experiment.finetune_task(task), config.finetune[task], training))
+    for task, settings, training in tasks:
+        recipe, seeds = make_recipe(task, settings, None), jnp.zeros(1, jnp.uint32)
+        state = jax.eval_shape(recipe.create, jax.eval_shape(recipe.init_params, seeds), seeds)
+        batch = with_rows(next(training.batches))
+        new, metrics = jax.eval_shape(recipe.step, state, batch, experiment.constants)
+        assert jax.tree.map(lambda a: a.shape, new) == jax.tree.map(lambda a: a.shape, state)
+        assert metrics["train/loss"].shape == (1,)
+
+
+# Compiling takes most of a minute: the quick suite runs the steps of one config, traces all others.
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name == "quickstart" else pytest.param(name, marks=pytest.mark.slow)
+        for name in CONFIGS
+        if name != "default"
+    ],
+)
 def test_config_trains_a_step_of_each_task(name, tmp_path, monkeypatch):
     experiment = make_experiment(load(name), tmp_path, monkeypatch)
     trainings = [experiment.pretraining("real")]

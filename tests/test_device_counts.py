@@ -12,7 +12,11 @@ def losses_of(engine, name):
     return train_steps(engine, name, 20)[0]
 
 
-@pytest.mark.parametrize("name", TASKS)
+# One task in the quick suite: the others meet eight devices in tests/parallel/test_mesh_axes.py.
+@pytest.mark.parametrize(
+    "name",
+    ["next_item", *(pytest.param(n, marks=pytest.mark.slow) for n in TASKS if n != "next_item")],
+)
 def test_losses_agree_on_one_and_eight_devices_and_by_pmap(name):
     assert jax.device_count() == 8
     eight = losses_of(make_engine("jit", {"data": -1}), name)

@@ -27,6 +27,10 @@ from recjax.train import LoopConfig, Training, load_best, read_summary, train
 from recjax.workdir import Workdir
 
 MESHES = ({"data": 8}, {"data": 2, "fsdp": 2, "tensor": 2}, {"fsdp": 8})
+# The quick suite takes the mesh that has all three axes.
+QUICK_AND_SLOW = [
+    axes if len(axes) == 3 else pytest.param(axes, marks=pytest.mark.slow) for axes in MESHES
+]
 ROWS = ENCODER.table_rows
 
 
@@ -47,7 +51,7 @@ def part_shapes(leaves):
     return {leaf.addressable_shards[0].data.shape for leaf in leaves}
 
 
-@pytest.mark.parametrize("axes", MESHES, ids=str)
+@pytest.mark.parametrize("axes", QUICK_AND_SLOW, ids=str)
 @pytest.mark.parametrize("name", TASKS)
 def test_losses_agree_with_one_device_and_tables_are_cut(name, axes):
     losses, state = train_steps(make_engine("jit", axes), name, 4)

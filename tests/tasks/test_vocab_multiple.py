@@ -17,7 +17,7 @@ def loss_and_gradient(task, batch):
         total, weight = task.loss(params, batch, constants, keys=None, train=False)[task.name]
         return total / weight
 
-    return loss(params), jax.grad(loss)(params)
+    return jax.jit(jax.value_and_grad(loss))(params)
 
 
 def test_rows_beyond_the_vocabulary_take_no_part():
