@@ -224,18 +224,22 @@ def _expansion() -> ConfigDict:
 def _model() -> ConfigDict:
     return ConfigDict(
         {
+            "encoder": "bert",  # "hstu"; "gru" (causal objectives only)
             "num_layers": 2,
             "hidden_dim": 64,
-            "num_heads": 2,
-            "mlp_dim": 256,
+            "num_heads": 2,  # bert, hstu
+            "mlp_dim": 256,  # bert
             "max_len": 50,
             "dropout_rate": 0.2,
-            "attention_dropout_rate": 0.2,
+            "attention_dropout_rate": 0.2,  # bert, hstu
             "norm": "pre",  # or "post"
             "dtype": "float32",  # compute; parameters stay float32
             "scan": False,  # one compiled block run num_layers times: compiles faster
             "remat": "none",  # computed again backward: "dots" (attention, not layers) or "full"
             "inputs": ("item", "action", "position", "gap", "category"),
+            # Bias per head from pairs of events, bert and hstu: "position" (events between them),
+            # "gap" (time between them, from the gap bins). HSTU as published has both.
+            "relative_bias": (),
             "vocab_multiple": 1,  # item table rows, rounded up; fsdp x tensor must divide it
         }
     )

@@ -119,7 +119,12 @@ class Experiment:
     def next_item_task(self) -> NextItem:
         """Returns the next-item task."""
         settings = self.context.config.finetune.next_item
-        return NextItem(self.encoder, item_loss=catalogue_loss_of(settings), causal=settings.causal)
+        try:
+            return NextItem(
+                self.encoder, item_loss=catalogue_loss_of(settings), causal=settings.causal
+            )
+        except ValueError as error:
+            raise UserError(f"config.finetune.next_item: {error}") from error
 
     def click_task(self) -> Click:
         """Returns the click task; it reads the history the way the encoder was pretrained."""

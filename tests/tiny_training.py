@@ -1,5 +1,7 @@
 """The real tasks, tiny: encoder, batches and a few training steps on any engine."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -37,6 +39,15 @@ TASKS = {
     "next_item": NextItem(ENCODER, causal=True, item_loss=CatalogueLoss(loss_chunk=16)),
     "click": Click(ENCODER, hidden_dims=(8,)),
 }
+# other encoders than BERT, as next-item tasks
+ENCODERS = {
+    "hstu": {"encoder": "hstu", "relative_bias": ("position", "gap")},
+    "gru": {"encoder": "gru"},
+}
+ENCODER_TASKS = {
+    name: dataclasses.replace(TASKS["next_item"], encoder=dataclasses.replace(ENCODER, **changes))
+    for name, changes in ENCODERS.items()
+}
 OPTIMIZER = OptimizerConfig(
     optimizer="adamw",
     learning_rate=1e-3,
@@ -61,7 +72,8 @@ def batches_of(name, rows=None):
 
 def train_steps(engine, name, num_steps, optimizer=OPTIMIZER, **settings):
     """Losses [num_steps, 2 members] and the last state."""
-    task, optimizer, seeds = TASKS[name], make_optimizer(optimizer), jnp.arange(2, dtype="uint32")
+    task = (TASKS | ENCODER_TASKS)[name]
+    optimizer, seeds = make_optimizer(optimizer), jnp.arange(2, dtype="uint32")
     init = jax.vmap(lambda seed: task.init(jax.random.key(seed), {}))
     logical = task.logical_axes()
     state = engine.compile_once(

@@ -5,11 +5,11 @@ trainer `init` and `loss`. No files but pretrained weights, no mesh, no training
 """
 
 from recjax.models.attention import SelfAttention, attend
-from recjax.models.bert import BertEncoder, EncoderConfig
 from recjax.models.bert_settings import to_bert_settings, to_text_config
 from recjax.models.blocks import BodyConfig, stack_layers, unstack_layers
 from recjax.models.dropout import dropout, fold_in_rows, row_uniform
 from recjax.models.embeddings import INPUTS, MASK_ID, NUM_SPECIALS, PAD_ID, UNK_ID
+from recjax.models.event_encoder import ENCODERS, EncoderConfig, EventEncoder
 from recjax.models.heads import ClickHead, ItemBias
 from recjax.models.item_text import CommonSpace, ItemToken
 from recjax.models.pretrained import read_bert, write_bert
@@ -22,16 +22,17 @@ from recjax.models.text_bert import (
 )
 
 __all__ = [
+    "ENCODERS",
     "INPUTS",
     "MASK_ID",
     "NUM_SPECIALS",
     "PAD_ID",
     "UNK_ID",
-    "BertEncoder",
     "BodyConfig",
     "ClickHead",
     "CommonSpace",
     "EncoderConfig",
+    "EventEncoder",
     "ItemBias",
     "ItemToken",
     "SelfAttention",

@@ -10,6 +10,7 @@ from flax import linen as nn
 
 from recjax.models.dropout import dropout
 from recjax.models.initialisers import kernel_init, partitioned
+from recjax.models.relative import Relations, RelativeBias
 
 _NEGATIVE = -1e30
 
@@ -21,6 +22,7 @@ def attend(
     segments: jax.Array,
     *,
     causal: bool,
+    bias: jax.Array | None = None,
     dropout_rate: float = 0.0,
     keys: jax.Array | None = None,
     site: int | jax.Array = 0,
@@ -36,6 +38,7 @@ def attend(
         value: float [B, T, H, D].
         segments: int32 [B, T]; 0 is padding, equal numbers belong together.
         causal: whether a position is kept from seeing later ones (static).
+        bias: float32 [B or 1, H, T, T], added to the scores; None for none.
         dropout_rate: share of attention weights dropped (static).
         keys: typed PRNG keys [B], or None for no dropout.
         site: dropout's call site; scalar.
@@ -48,13 +51,25 @@ def attend(
     """
     scale = jnp.asarray(query.shape[-1] ** -0.5, query.dtype)
     scores = jnp.einsum("bqhd,bkhd->bhqk", query * scale, key, preferred_element_type=jnp.float32)
+    scores = scores if bias is None else scores + bias
+    mask = visible(segments, causal)
+    weights = jax.nn.softmax(jnp.where(mask[:, None], scores, _NEGATIVE), axis=-1)
+    weights = dropout(weights.astype(value.dtype), dropout_rate, keys, site=site)
+    return jnp.einsum("bhqk,bkhd->bqhd", weights, value)
+
+
+def visible(segments: jax.Array, causal: bool) -> jax.Array:
+    """Returns bool [B, T, T], which positions (last axis) a position sees.
+
+    Args:
+        segments: int32 [B, T]; 0 is padding, equal numbers belong together.
+        causal: whether a position is kept from seeing later ones (static).
+    """
     mask = segments[:, :, None] == segments[:, None, :]
     if causal:
         steps = jnp.arange(segments.shape[1])
         mask &= (steps[:, None] >= steps[None, :])[None]
-    weights = jax.nn.softmax(jnp.where(mask[:, None], scores, _NEGATIVE), axis=-1)
-    weights = dropout(weights.astype(value.dtype), dropout_rate, keys, site=site)
-    return jnp.einsum("bhqk,bkhd->bqhd", weights, value)
+    return mask
 
 
 class SelfAttention(nn.Module):
@@ -74,7 +89,7 @@ class SelfAttention(nn.Module):
     def __call__(
         self,
         x: jax.Array,
-        segments: jax.Array,
+        relations: Relations,
         causal: bool,
         keys: jax.Array | None,
         site: int | jax.Array,
@@ -94,8 +109,9 @@ class SelfAttention(nn.Module):
             query,
             key,
             value,
-            segments,
+            relations.segments,
             causal=causal,
+            bias=RelativeBias(self.num_heads, name="relative_bias")(relations.buckets),
             dropout_rate=self.dropout_rate,
             keys=keys,
             site=site,

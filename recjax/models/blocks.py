@@ -1,12 +1,13 @@
-"""Transformer blocks: the body that the behaviour encoder and the text encoder share.
+"""The body that all encoders share: a stack of blocks, and the transformer block.
 
 Layers are written out one by one or scanned, with or without recomputation in the backward pass;
-all four give the same numbers. Called by `recjax.models.bert` and `recjax.models.text_bert`.
+all four give the same numbers. Called by `recjax.models.event_encoder` and
+`recjax.models.text_bert`; the other blocks are in `recjax.models.hstu` and `recjax.models.gru`.
 """
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +16,7 @@ from flax import linen as nn
 from recjax.models.attention import SelfAttention
 from recjax.models.dropout import dropout
 from recjax.models.initialisers import kernel_init, partitioned
+from recjax.models.relative import Relations
 
 # Dropout sites: one constant per place, so that no two places share a mask.
 _EMBEDDING_SITE = 1
@@ -33,12 +35,12 @@ class BodyConfig:
     """Sizes and settings of the blocks.
 
     Attributes:
-        num_layers: transformer blocks.
+        num_layers: blocks.
         hidden_dim: width D.
         num_heads: attention heads, a divisor of hidden_dim.
-        mlp_dim: width of the feed-forward part.
+        mlp_dim: width of the transformer's feed-forward part.
         max_len: positions; the longest sequence.
-        dropout_rate: after the embeddings and after both parts of a block.
+        dropout_rate: after the embeddings and after each part of a block.
         attention_dropout_rate: on the attention weights.
         norm: "pre" (layer norm before each part) or "post" (after, as in BERT).
         norm_epsilon: added to the variance in a layer norm.
@@ -85,20 +87,47 @@ class BodyConfig:
 
 
 class Block(nn.Module):
-    """One transformer block: self-attention, then a GELU feed-forward part, each with residual.
+    """What one layer is to the body; subclasses map float [B, T, D] to float [B, T, D].
 
     Attributes:
         config: the encoder's settings.
+        bidirectional: whether it can look at later events.
+        has_attention: whether it compares pairs of events.
     """
 
     config: BodyConfig
+    bidirectional: ClassVar[bool] = True
+    has_attention: ClassVar[bool] = True
+
+    def residual(
+        self,
+        x: jax.Array,
+        norm_name: str,
+        part: Callable[[jax.Array], jax.Array],
+        keys: jax.Array | None,
+        site: int | jax.Array,
+    ) -> jax.Array:
+        """Adds dropout(part(x)) to x [B, T, D], with a layer norm before the part or at the end."""
+        config, norm = self.config, layer_norm(self.config, norm_name)
+        y = part(norm(x) if config.norm == "pre" else x)
+        x = x + dropout(y, config.dropout_rate, keys, site=site)
+        return norm(x) if config.norm == "post" else x
+
+    @staticmethod
+    def first_site(layer: int | jax.Array) -> int | jax.Array:
+        """Returns the first dropout site, scalar, of a block; the next seven are its own too."""
+        return _EMBEDDING_SITE + 1 + layer * _SITES_PER_LAYER
+
+
+class TransformerBlock(Block):
+    """Self-attention, then a GELU feed-forward part, each with residual."""
 
     @nn.compact
     def __call__(
         self,
         x: jax.Array,
         layer: int | jax.Array,
-        segments: jax.Array,
+        relations: Relations,
         keys: jax.Array | None,
         causal: bool,
     ) -> tuple[jax.Array, None]:
@@ -107,27 +136,25 @@ class Block(nn.Module):
         Args:
             x: float [B, T, D].
             layer: number of the block, for its dropout sites; scalar.
-            segments: int32 [B, T]; 0 is padding.
+            relations: segments [B, T] and what else is known of pairs of events.
             keys: typed PRNG keys [B], or None for no dropout.
             causal: whether a position is kept from seeing later ones (static).
         """
-        config = self.config
-        site = _EMBEDDING_SITE + 1 + layer * _SITES_PER_LAYER
+        config, site = self.config, self.first_site(layer)
         attention = SelfAttention(
             config.num_heads,
             config.attention_dropout_rate,
             jnp.dtype(config.dtype),
             name="attention",
         )
-        norms = [layer_norm(config, name) for name in ("attention_norm", "mlp_norm")]
-        parts = (
-            lambda y: attention(y, segments, causal, keys, site),
-            lambda y: self._mlp(y),
+        x = self.residual(
+            x,
+            "attention_norm",
+            lambda y: attention(y, relations, causal, keys, site),
+            keys,
+            site + 1,
         )
-        for index, (norm, part) in enumerate(zip(norms, parts, strict=True)):
-            y = part(norm(x) if config.norm == "pre" else x)
-            x = x + dropout(y, config.dropout_rate, keys, site=site + 1 + index)
-            x = norm(x) if config.norm == "post" else x
+        x = self.residual(x, "mlp_norm", self._mlp, keys, site + 2)
         return by_rows(x), None
 
     def _mlp(self, x: jax.Array) -> jax.Array:
@@ -141,6 +168,8 @@ class Block(nn.Module):
 class Encoder(nn.Module):
     """Layer norm and dropout of embeddings, then the blocks; subclasses add the embeddings.
 
+    Subclasses may also have other blocks, and more relations than segments.
+
     Attributes:
         config: sizes and settings.
     """
@@ -152,47 +181,62 @@ class Encoder(nn.Module):
         config = self.config
         self.embedding_norm = layer_norm(config)
         if config.scan:
-            self.layers = _scanned(config)(config)
+            self.layers = _scanned(self.block_type(), config)(config)
         else:
-            self.layers = [_block_type(config)(config) for _ in range(config.num_layers)]
+            block_type = _rematerialised(self.block_type(), config)
+            self.layers = [block_type(config) for _ in range(config.num_layers)]
         if config.norm == "pre":
             self.final_norm = layer_norm(config)
 
+    def block_type(self) -> type[Block]:
+        """Returns what every layer is."""
+        return TransformerBlock
+
+    def relations(self, batch: dict[str, jax.Array]) -> Relations:
+        """Returns what the blocks are told of a batch [B, T] besides its vectors."""
+        return Relations(batch["segments"], {})
+
     def encode(
-        self, x: jax.Array, segments: jax.Array, causal: bool, keys: jax.Array | None = None
+        self,
+        x: jax.Array,
+        batch: dict[str, jax.Array],
+        causal: bool,
+        keys: jax.Array | None = None,
     ) -> jax.Array:
         """Runs the blocks.
 
         Args:
             x: float [B, T, D], from `embed`.
-            segments: int32 [B, T]; 0 is padding, sequences of one row have different numbers.
+            batch: segments int32 [B, T] (0 is padding, sequences of one row have different
+                numbers), and what else `relations` reads.
             causal: whether positions are kept from seeing later ones (static).
             keys: typed PRNG keys [B] for dropout, or None for none.
 
         Returns:
             Hidden states float [B, T, D] in the compute dtype; of no meaning on padding.
         """
+        relations = self.relations(batch)
         x = dropout(x, self.config.dropout_rate, keys, site=_EMBEDDING_SITE)
         if self.config.scan:
             numbers = jnp.arange(self.config.num_layers)
-            x, _ = self.layers(x, numbers, segments, keys, causal)
+            x, _ = self.layers(x, numbers, relations, keys, causal)
         else:
             for number, layer in enumerate(self.layers):
-                x, _ = layer(x, number, segments, keys, causal)
+                x, _ = layer(x, number, relations, keys, causal)
         return self.final_norm(x) if self.config.norm == "pre" else x
 
 
-def _block_type(config: BodyConfig) -> Any:
+def _rematerialised(block_type: type[Block], config: BodyConfig) -> Any:
     policy = _REMAT_POLICIES[config.remat]
     if policy is None:
-        return Block
+        return block_type
     # Inside a scan nothing can merge the two computations; elsewhere a barrier must stop it.
-    return nn.remat(Block, policy=policy, prevent_cse=not config.scan, static_argnums=(5,))
+    return nn.remat(block_type, policy=policy, prevent_cse=not config.scan, static_argnums=(5,))
 
 
-def _scanned(config: BodyConfig) -> Any:
+def _scanned(block_type: type[Block], config: BodyConfig) -> Any:
     return nn.scan(
-        _block_type(config),
+        _rematerialised(block_type, config),
         variable_axes={"params": 0},
         split_rngs={"params": True},
         in_axes=(0, nn.broadcast, nn.broadcast, nn.broadcast),

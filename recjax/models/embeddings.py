@@ -2,7 +2,7 @@
 
 The special ids are those of `recjax.data.vocabulary` (a test holds them together; models import
 no data code). `TextEmbedding` does the same for the tokens of a text. Called by
-`recjax.models.bert` and `recjax.models.text_bert`.
+`recjax.models.event_encoder` and `recjax.models.text_bert`.
 """
 
 import jax

@@ -99,7 +99,7 @@ class TextBert(Encoder):
         Returns:
             Hidden states [B, T, D] and pooled output [B, D].
         """
-        hidden = self.encode(self.embed(batch), batch["segments"], False, keys)
+        hidden = self.encode(self.embed(batch), batch, False, keys)
         return TextOutput(hidden, self.pooler(hidden))
 
     def embed(self, batch: dict[str, jax.Array]) -> jax.Array:

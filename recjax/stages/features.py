@@ -119,8 +119,9 @@ def title_encoder(
 
     @jax.jit
     def run(params: Any, tokens: jax.Array, segments: jax.Array) -> jax.Array:
-        x = model.apply({"params": params}, {"tokens": tokens}, method="embed")
-        hidden: Any = model.apply({"params": params}, x, segments, False, method="encode")
+        batch = {"tokens": tokens, "segments": segments}
+        x = model.apply({"params": params}, batch, method="embed")
+        hidden: Any = model.apply({"params": params}, x, batch, False, method="encode")
         return mean_of_tokens(hidden, segments)
 
     def encode(titles: list[str]) -> np.ndarray:

@@ -26,6 +26,9 @@ class Click(EncoderTask):
         causal: how the encoder reads the history; as it was pretrained. Causal pools by the last
             hidden state, bidirectional by their mean.
         num_positions: display positions with an embedding of their own.
+
+    Raises:
+        ValueError: if the encoder cannot read in this direction.
     """
 
     hidden_dims: tuple[int, ...] = (64, 32)
@@ -34,6 +37,7 @@ class Click(EncoderTask):
     name: ClassVar[str] = "click"
 
     def __post_init__(self) -> None:
+        self.encoder.check_direction(self.causal)
         object.__setattr__(self, "hidden_dims", tuple(self.hidden_dims))
 
     def loss(

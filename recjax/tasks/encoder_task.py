@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from recjax.losses import CatalogueLoss
-from recjax.models import BertEncoder, EncoderConfig, ItemBias, fold_in_rows
+from recjax.models import EncoderConfig, EventEncoder, ItemBias, fold_in_rows
 from recjax.tasks import row_draws
 from recjax.tasks.parameters import Batch, Params, init_encoder, logical_specs, unbox
 
@@ -45,12 +45,12 @@ class EncoderTask(abc.ABC):
     ) -> jax.Array:
         """Embeds and encodes a batch of sequences -> hidden states float [B, T, D]."""
         x = self._call_encoder(params, "embed", batch, constants)
-        return self._call_encoder(params, "encode", x, batch["segments"], causal, keys)
+        return self._call_encoder(params, "encode", x, batch, causal, keys)
 
     def _call_encoder(self, params: Params, method: str, *arguments: Any) -> jax.Array:
         variables = {"params": params["encoder"]}
         return cast(
-            jax.Array, BertEncoder(self.encoder).apply(variables, *arguments, method=method)
+            jax.Array, EventEncoder(self.encoder).apply(variables, *arguments, method=method)
         )
 
     def _init_boxed(self, key: jax.Array) -> Any:

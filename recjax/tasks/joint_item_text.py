@@ -111,7 +111,7 @@ class JointItemText(ItemTask, TextTask):
         title = self._call_text(params, "embed", {"tokens": tokens})
         x = jnp.concatenate([token[:, None].astype(title.dtype), title], axis=1)
         segments = jnp.pad(segments, ((0, 0), (1, 0)), constant_values=1)
-        return self._call_text(params, "encode", x, segments, False, keys)
+        return self._call_text(params, "encode", x, {"segments": segments}, False, keys)
 
     def _call_head(self, params: Params, method: str, x: jax.Array) -> Any:
         variables = {"params": params["head"]["item_token"]}

@@ -31,7 +31,7 @@ class MaskedItem(ItemTask):
         random_share: ... or behind a random item; the others stay as they are (BERT's rule).
 
     Raises:
-        ValueError: if a share is out of range.
+        ValueError: if a share is out of range, or the encoder reads forward only.
     """
 
     mask_rate: float = 0.2
@@ -41,6 +41,7 @@ class MaskedItem(ItemTask):
     causal: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
+        self.encoder.check_direction(causal=False)
         if not 0 < self.mask_rate <= 1:
             raise ValueError(f"mask_rate must be in (0, 1], got {self.mask_rate}")
         if min(self.mask_share, self.random_share) < 0 or self.mask_share + self.random_share > 1:

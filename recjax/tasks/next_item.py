@@ -23,10 +23,16 @@ class NextItem(ItemTask):
     Attributes:
         causal: True: every event predicts the next one of its segment. False: the last event of
             each segment is hidden and predicted from the others (one target per segment).
+
+    Raises:
+        ValueError: if the encoder cannot read in this direction.
     """
 
     causal: bool = True
     name: ClassVar[str] = "next_item"
+
+    def __post_init__(self) -> None:
+        self.encoder.check_direction(self.causal)
 
     def loss(
         self,

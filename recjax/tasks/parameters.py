@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from recjax.models import BertEncoder, EncoderConfig
+from recjax.models import EncoderConfig, EventEncoder
 
 Params = dict[str, Any]
 Batch = dict[str, jax.Array]
@@ -17,7 +17,7 @@ def init_encoder(config: EncoderConfig, key: jax.Array) -> Any:
     ids = jnp.zeros((1, 2), jnp.int32)
     batch = {name: ids for name in ("items", "actions", "gaps", "positions", "segments")}
     constants = {"item_category": jnp.zeros(config.vocab_size, jnp.int32)}
-    return BertEncoder(config).init(key, batch, constants, False)["params"]
+    return EventEncoder(config).init(key, batch, constants, True)["params"]
 
 
 def unbox(boxed: Any) -> Any:

@@ -92,7 +92,7 @@ class TextTask(EncoderTask):
     ) -> jax.Array:
         """Encodes tokens int32 [N, L] -> hidden states float [N, L, D_t]; keys [N] for dropout."""
         x = self._call_text(params, "embed", {"tokens": tokens})
-        return self._call_text(params, "encode", x, segments, False, keys)
+        return self._call_text(params, "encode", x, {"segments": segments}, False, keys)
 
     def _call_text(self, params: Params, method: str, *arguments: Any) -> jax.Array:
         variables = {"params": params["text"]}

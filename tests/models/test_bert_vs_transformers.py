@@ -33,7 +33,7 @@ def _outputs(config, params, batch):
 
     def run(variables):
         x = model.apply(variables, batch, method="embed")
-        hidden = model.apply(variables, x, batch["segments"], False, method="encode")
+        hidden = model.apply(variables, x, batch, False, method="encode")
         found = {"hidden": hidden}
         if "pooler" in params:
             found["pooled"] = model.apply(variables, batch).pooled

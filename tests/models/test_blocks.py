@@ -1,5 +1,6 @@
 """Scan and recomputation change how a model is compiled, never what it computes."""
 
+import dataclasses
 import functools
 
 import jax
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from recjax.models import BertEncoder, stack_layers
+from recjax.models import EventEncoder, stack_layers
 
 CONSTANTS = {"item_category": jnp.arange(30) % 5}
 USERS = [[[5, 6, 7, 8], [9, 10]], [[12, 13, 14]]]
@@ -18,25 +19,34 @@ USERS = [[[5, 6, 7, 8], [9, 10]], [[12, 13, 14]]]
 def _init(config):
     ids = jnp.zeros((1, 2), jnp.int32)
     batch = {name: ids for name in ("items", "actions", "gaps", "positions", "segments")}
-    return jax.jit(BertEncoder(config).init, static_argnums=3)(
-        jax.random.key(0), batch, CONSTANTS, False
+    return jax.jit(EventEncoder(config).init, static_argnums=3)(
+        jax.random.key(0), batch, CONSTANTS, True
     )["params"]
 
 
 def _loss_and_gradient(config, params, batch, keys):
     def loss(params):
-        out = BertEncoder(config).apply({"params": params}, batch, CONSTANTS, True, keys)
+        out = EventEncoder(config).apply({"params": params}, batch, CONSTANTS, True, keys)
         return jnp.square(out * (batch["segments"] > 0)[..., None]).mean()
 
     return jax.jit(jax.value_and_grad(loss))(params)
 
 
 @pytest.mark.parametrize(
-    ("scan", "remat"), [(True, "none"), (False, "full"), (False, "dots"), (True, "dots")]
+    ("encoder", "scan", "remat"),
+    [
+        ("bert", True, "none"),
+        ("bert", False, "full"),
+        ("bert", False, "dots"),
+        ("bert", True, "dots"),
+        ("hstu", True, "dots"),
+        ("gru", True, "full"),
+    ],
 )
-def test_scan_and_remat_give_the_same_loss_and_gradient(make_config, lay_out, scan, remat):
-    plain = make_config(num_layers=2, norm="post")
-    other = make_config(num_layers=2, norm="post", scan=scan, remat=remat)
+def test_scan_and_remat_give_the_same_loss_and_gradient(make_config, lay_out, encoder, scan, remat):
+    bias = ("position", "gap") if encoder == "hstu" else ()
+    plain = make_config(num_layers=2, norm="post", encoder=encoder, relative_bias=bias)
+    other = dataclasses.replace(plain, scan=scan, remat=remat)
     batch, keys = lay_out(USERS, 6), jax.random.split(jax.random.key(5), 2)
     params = nn.meta.unbox(_init(plain))
     loss, gradient = _loss_and_gradient(plain, params, batch, keys)
@@ -70,7 +80,7 @@ def test_remat_decides_what_the_backward_pass_repeats(make_config, lay_out, rema
     params, batch = nn.meta.unbox(_init(make_config(num_layers=2))), lay_out(USERS, 6)
 
     def loss(params):
-        return BertEncoder(config).apply({"params": params}, batch, CONSTANTS, True).sum()
+        return EventEncoder(config).apply({"params": params}, batch, CONSTANTS, True).sum()
 
     products = str(jax.make_jaxpr(jax.grad(loss))(params)).count("dot_general")
     assert products == config.num_layers * (3 * 6 + repeated)
@@ -78,7 +88,7 @@ def test_remat_decides_what_the_backward_pass_repeats(make_config, lay_out, rema
 
 def test_a_scanned_model_is_traced_once_per_block(make_config, lay_out):
     def products(config):
-        apply = functools.partial(BertEncoder(config).apply, method="__call__")
+        apply = functools.partial(EventEncoder(config).apply, method="__call__")
         params = {"params": nn.meta.unbox(_init(config))}
         return str(jax.make_jaxpr(apply, static_argnums=3)(params, batch, CONSTANTS, True)).count(
             "dot_general"

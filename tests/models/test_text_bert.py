@@ -53,7 +53,7 @@ def test_the_call_embeds_encodes_and_pools_the_first_token(text_config, random_p
     variables, batch = {"params": random_params(text_config)}, _batch([[TEXTS[0]]], 6)
     model = TextBert(text_config)
     x = model.apply(variables, batch, method="embed")
-    hidden = model.apply(variables, x, batch["segments"], False, method="encode")
+    hidden = model.apply(variables, x, batch, False, method="encode")
     out = _run(text_config)(variables, batch)
     np.testing.assert_allclose(out.hidden, hidden, atol=1e-5)
     layer = variables["params"]["pooler"]["dense"]

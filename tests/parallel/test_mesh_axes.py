@@ -11,7 +11,16 @@ import numpy as np
 import pytest
 from example_records import make_records
 from rich.console import Console
-from tiny_training import ENCODER, OPTIMIZER, TABLE, TASKS, batches_of, one_device, train_steps
+from tiny_training import (
+    ENCODER,
+    ENCODER_TASKS,
+    OPTIMIZER,
+    TABLE,
+    TASKS,
+    batches_of,
+    one_device,
+    train_steps,
+)
 
 from recjax import interrupts
 from recjax.checkpoints import abstract
@@ -58,6 +67,17 @@ def test_losses_agree_with_one_device_and_tables_are_cut(name, axes):
     np.testing.assert_allclose(losses, on_one_device(name), rtol=1e-5, atol=1e-5)
     parts = 8 // axes.get("data", 1)
     assert part_shapes(tables(state)) == {(2, ROWS // parts, 16)}
+
+
+@pytest.mark.parametrize("name", ENCODER_TASKS)
+def test_other_encoders_train_alike_on_one_device_and_on_eight(name):
+    losses, state = train_steps(make_engine("jit", MESHES[1]), name, 4)
+    assert np.isfinite(losses).all() and (losses[0] != losses[-1]).all()
+    np.testing.assert_allclose(losses, on_one_device(name), rtol=1e-5, atol=1e-5)
+    layer = state.params["encoder"]["layers_0"]
+    names = {"hstu": "gate_value_query_key", "gru": "input"}
+    cut = {"hstu": (2, 8, 4, 1, 8), "gru": (2, 8, 24)}  # over fsdp and tensor
+    assert part_shapes([layer[names[name]]["kernel"]]) == {cut[name]}
 
 
 def test_wide_layers_are_cut_over_tensor_and_fsdp():

@@ -65,8 +65,9 @@ def test_a_vector_is_the_unit_mean_of_its_titles_tokens(make_context, tmp_path):
             assert not vector.any()
             continue
         ids = np.asarray(tokenizer.encode_titles([title], 12), np.int32)
-        x = model.apply({"params": params}, {"tokens": ids}, method="embed")
-        hidden = model.apply({"params": params}, x, np.ones_like(ids), False, method="encode")
+        batch = {"tokens": ids, "segments": np.ones_like(ids)}
+        x = model.apply({"params": params}, batch, method="embed")
+        hidden = model.apply({"params": params}, x, batch, False, method="encode")
         mean = np.asarray(hidden)[0].mean(axis=0)
         np.testing.assert_allclose(vector, mean / np.linalg.norm(mean), atol=1e-5)
 

@@ -7,9 +7,17 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from recjax.models import INPUTS, BertEncoder
+from recjax.models import ENCODERS, INPUTS, EventEncoder
 
 CONSTANTS = {"item_category": jnp.arange(30) % 5}
+BOTH = ("position", "gap")
+KINDS = {
+    "bert": {},
+    "bert with bias": {"relative_bias": BOTH},
+    "hstu": {"encoder": "hstu", "relative_bias": BOTH},
+    "gru": {"encoder": "gru"},
+}
+WAYS = [(kind, causal) for kind in KINDS for causal in (False, True) if causal or kind != "gru"]
 USERS = [[5, 6, 7, 8], [9, 10, 11], [12, 13, 14, 15, 16]]
 
 
@@ -17,13 +25,13 @@ USERS = [[5, 6, 7, 8], [9, 10, 11], [12, 13, 14, 15, 16]]
 def _init(config):
     ids = jnp.zeros((1, 2), jnp.int32)
     batch = {name: ids for name in ("items", "actions", "gaps", "positions", "segments")}
-    init = jax.jit(BertEncoder(config).init, static_argnums=3)
-    return nn.meta.unbox(init(jax.random.key(0), batch, CONSTANTS, False)["params"])
+    init = jax.jit(EventEncoder(config).init, static_argnums=3)
+    return nn.meta.unbox(init(jax.random.key(0), batch, CONSTANTS, True)["params"])
 
 
 @functools.cache
 def _compiled(config):
-    return jax.jit(BertEncoder(config).apply, static_argnums=3)
+    return jax.jit(EventEncoder(config).apply, static_argnums=3)
 
 
 def _run(config, params, batch, causal=False, keys=None):
@@ -31,22 +39,25 @@ def _run(config, params, batch, causal=False, keys=None):
     return np.asarray(out, np.float32)
 
 
-@pytest.mark.parametrize(("norm", "causal"), [("pre", True), ("post", False)])
-def test_packed_users_equal_separate_rows(make_config, lay_out, norm, causal):
-    config = make_config(norm=norm, num_layers=2)
-    packed, single = lay_out([USERS], 12), lay_out([[user] for user in USERS], 12)
-    params = _init(config)
-    together = _run(config, params, packed, causal)[0]
-    alone = _run(config, params, single, causal)
+def test_every_encoder_is_tested_here():
+    assert {kind.split()[0] for kind in KINDS} == set(ENCODERS)
+
+
+@pytest.mark.parametrize(("kind", "causal"), WAYS)
+def test_packed_users_equal_separate_rows(make_config, lay_out, kind, causal):
+    config = make_config(norm="pre" if causal else "post", **KINDS[kind])
+    batch = lay_out([USERS, *([user] for user in USERS)], 12)
+    together, *alone = _run(config, _init(config), batch, causal)
     start = 0
     for row, user in enumerate(USERS):
         part = together[start : start + len(user)]
-        np.testing.assert_allclose(part, alone[row, : len(user)], atol=1e-5)
+        np.testing.assert_allclose(part, alone[row][: len(user)], atol=1e-5)
         start += len(user)
 
 
-def test_padding_changes_nothing(make_config, lay_out):
-    config, causal = make_config(), False
+@pytest.mark.parametrize("kind", KINDS)
+def test_padding_changes_nothing(make_config, lay_out, kind):
+    config, causal = make_config(**KINDS[kind]), kind == "gru"
     long, short = lay_out([[USERS[0]]], 12), lay_out([[USERS[0]]], 4)
     params = _init(config)
     spoiled = long | {"items": long["items"].at[:, 4:].set(17)}
@@ -55,9 +66,9 @@ def test_padding_changes_nothing(make_config, lay_out):
     np.testing.assert_allclose(_run(config, params, spoiled, causal)[:, :4], expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("causal", [False, True])
-def test_a_later_event_changes_the_past_only_when_bidirectional(make_config, lay_out, causal):
-    config = make_config()
+@pytest.mark.parametrize(("kind", "causal"), WAYS)
+def test_a_later_event_changes_the_past_only_when_bidirectional(make_config, lay_out, kind, causal):
+    config = make_config(**KINDS[kind])
     before, after = lay_out([[[5, 6, 7, 8]]], 4), lay_out([[[5, 6, 7, 9]]], 4)
     params = _init(config)
     difference = np.abs(
@@ -116,24 +127,72 @@ def test_each_dropout_rate_has_an_effect(make_config, lay_out, knob):
     assert not np.allclose(_run(on, params, batch, keys=keys), plain)
 
 
-def test_bfloat16_is_close_to_float32_and_keeps_float32_parameters(make_config, lay_out):
-    batch = lay_out([USERS], 12)
-    params = _init(make_config(dtype="bfloat16"))
+@pytest.mark.parametrize("kind", KINDS)
+def test_bfloat16_is_close_to_float32_and_keeps_float32_parameters(make_config, lay_out, kind):
+    batch, config = lay_out([USERS], 12), make_config(**KINDS[kind])
+    narrow = dataclasses.replace(config, dtype="bfloat16")
+    params = jax.eval_shape(lambda: _init(narrow))
     assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype("float32")}
-    run = _compiled(make_config(dtype="bfloat16"))
-    out = run({"params": params}, batch, CONSTANTS, True)
+    params = _init(config)
+    out = _compiled(narrow)({"params": params}, batch, CONSTANTS, True)
     assert out.dtype == jnp.bfloat16
-    exact = _run(make_config(), params, batch, causal=True)
+    exact = _run(config, params, batch, causal=True)
     assert np.abs(np.asarray(out, np.float32) - exact).mean() < 0.02
 
 
 def test_embed_then_encode_equals_the_call(make_config, lay_out):
     config, batch = make_config(), lay_out([USERS], 12)
-    encoder, variables = BertEncoder(config), {"params": _init(config)}
+    encoder, variables = EventEncoder(config), {"params": _init(config)}
     x = encoder.apply(variables, batch, CONSTANTS, method="embed")
-    out = encoder.apply(variables, x, batch["segments"], True, method="encode")
+    out = encoder.apply(variables, x, batch, True, method="encode")
     expected = _run(config, variables["params"], batch, causal=True)
     np.testing.assert_allclose(out, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "bert"])
+def test_gradients_are_finite_and_reach_every_parameter(make_config, lay_out, kind):
+    config, batch = make_config(**KINDS[kind]), lay_out([USERS], 12)
+
+    @jax.jit
+    def gradient(params):
+        def loss(params):
+            out = EventEncoder(config).apply({"params": params}, batch, CONSTANTS, True)
+            return jnp.square(out - 1).sum()
+
+        return jax.grad(loss)(params)
+
+    for path, leaf in jax.tree_util.tree_leaves_with_path(gradient(_init(config))):
+        assert np.isfinite(leaf).all() and np.abs(leaf).max() > 0, path
+
+
+@pytest.mark.parametrize("encoder", ["bert", "hstu"])
+def test_each_relative_bias_has_an_effect(make_config, lay_out, encoder):
+    config = make_config(encoder=encoder, relative_bias=BOTH)
+    batch, params = lay_out([USERS], 12), _init(config)
+    plain = _run(config, params, batch)
+    for name in BOTH:
+        zero = functools.partial(_zero_table, name)
+        without = jax.tree_util.tree_map_with_path(zero, params)
+        assert not np.allclose(_run(config, without, batch), plain, atol=1e-6)
+
+
+def _zero_table(name, path, leaf):
+    at = jax.tree_util.keystr(path)
+    return jnp.zeros_like(leaf) if at.endswith(f"['relative_bias']['{name}']") else leaf
+
+
+def test_time_between_events_is_seen_through_the_bias_alone(make_config, lay_out):
+    config = make_config(inputs=("item",), relative_bias=("gap",))
+    batch = lay_out([[[5, 6, 7]]], 3)
+    later = batch | {"gaps": batch["gaps"].at[0, 2].set(5)}
+    params = _init(config)
+    assert not np.allclose(_run(config, params, batch), _run(config, params, later), atol=1e-6)
+
+
+def test_a_gru_refuses_to_look_ahead(make_config, lay_out):
+    config = make_config(encoder="gru")
+    with pytest.raises(ValueError, match="'gru' reads forward only.*'hstu'.*next_item"):
+        _run(config, _init(config), lay_out([USERS], 12), causal=False)
 
 
 def test_rows_longer_than_the_position_table_are_refused(make_config, lay_out):
@@ -150,6 +209,9 @@ def test_rows_longer_than_the_position_table_are_refused(make_config, lay_out):
         ({"inputs": ("action",)}, "'item'"),
         ({"inputs": ("item", "brand")}, "brand"),
         ({"dropout_rate": 1.0}, "dropout_rate"),
+        ({"encoder": "lstm"}, "'bert', 'hstu', 'gru'.*'lstm'"),
+        ({"relative_bias": ("price",)}, "'position', 'gap'.*price"),
+        ({"relative_bias": ("gap",), "encoder": "gru"}, "with attention, not 'gru'"),
     ],
 )
 def test_config_names_what_is_wrong(make_config, change, message):
