@@ -232,6 +232,9 @@ def _model() -> ConfigDict:
             "max_len": 50,
             "dropout_rate": 0.2,
             "attention_dropout_rate": 0.2,  # bert, hstu
+            # What computes bert's attention: "xla", "cudnn" (GPU, bfloat16), "splash" (TPU); those
+            # two take neither attention dropout nor relative bias. "auto": them from length 512 on.
+            "attention": "auto",
             "norm": "pre",  # or "post"
             "dtype": "float32",  # compute; parameters stay float32
             "scan": False,  # one compiled block run num_layers times: compiles faster

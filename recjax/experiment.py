@@ -74,7 +74,10 @@ class Experiment:
         """The encoder that every arm and task shares."""
         items = self.items
         return make_encoder(
-            self.context.config, vocab_size=items.vocab_size, num_categories=items.num_categories
+            self.context.config,
+            vocab_size=items.vocab_size,
+            num_categories=items.num_categories,
+            platform=self.context.engine.mesh.devices.flat[0].platform,
         )
 
     @cached_property

@@ -100,6 +100,7 @@ def lower_pretraining(config: ConfigDict, devices: Any) -> Any:
         config,
         vocab_size=config.aot.num_items + NUM_SPECIALS,
         num_categories=config.aot.num_categories + 1,
+        platform=devices[0].platform,
     )
     texts = describe_texts(config, encoder.table_rows)
     recipe = make_recipe(make_pretrain_task(config, encoder, texts), config.pretrain, None)

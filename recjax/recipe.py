@@ -90,8 +90,12 @@ def catalogue_loss_of(settings: ConfigDict) -> CatalogueLoss:
         raise UserError(f"config, loss over items: {error}") from error
 
 
-def make_encoder(config: ConfigDict, *, vocab_size: int, num_categories: int) -> EncoderConfig:
+def make_encoder(
+    config: ConfigDict, *, vocab_size: int, num_categories: int, platform: str
+) -> EncoderConfig:
     """Returns the encoder's settings for a catalogue of these sizes, specials and none included.
+
+    The platform is that of the devices that will compute: "cpu", "gpu" or "tpu".
 
     Raises:
         UserError: when a setting of `config.model` is out of range.
@@ -103,6 +107,6 @@ def make_encoder(config: ConfigDict, *, vocab_size: int, num_categories: int) ->
             num_gap_bins=config.prepare.num_gap_bins,
             num_categories=num_categories,
             **config.model,
-        )
+        ).on_platform(platform)
     except ValueError as error:
         raise UserError(f"config.model: {error}") from error

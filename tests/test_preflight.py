@@ -124,3 +124,22 @@ def test_tpu_compiler_takes_the_step_and_refuses_one_that_cannot_fit():
     config.aot.num_items = 400_000_000 - 5
     refused = preflight.ask_child(config, topology)
     assert not refused["fits"] and "15.75G" in refused["compiler_says"]
+
+
+@pytest.mark.slow
+@needs_libtpu
+@pytest.mark.parametrize(("objective", "heads"), [("masked_item", 1), ("next_item", 2)])
+def test_tpu_compiler_takes_the_splash_kernel(objective, heads):
+    config, topology = tiny(data=2, fsdp=1, tensor=2), find_topology("v5e-4")
+    config.pretrain.objectives.update({"masked_item": 0.0, objective: 1.0})
+    config.model.update(
+        {
+            "attention": "splash",
+            "attention_dropout_rate": 0.0,
+            "max_len": 128,
+            "hidden_dim": 64 * heads,
+            "num_heads": heads,
+            "dtype": "bfloat16",
+        }
+    )
+    assert preflight.ask_child(config, topology)["fits"]

@@ -14,7 +14,7 @@ def next_item_pretraining(**changes):
     config = smoke.get_config()
     config.pretrain.objectives.update({"masked_item": 0.0, "next_item": 1.0})
     config.update_from_flattened_dict(changes)
-    encoder = make_encoder(config, vocab_size=25, num_categories=3)
+    encoder = make_encoder(config, vocab_size=25, num_categories=3, platform="cpu")
     return config, make_pretrain_task(config, encoder)
 
 
@@ -36,6 +36,21 @@ def test_relative_bias_of_the_config_gets_its_tables():
     assert {name: table.shape for name, table in tables.items()} == {"gap": (65, 2)}
 
 
+def test_attention_of_the_config_is_chosen_for_the_platform():
+    config = smoke.get_config()
+    config.model.update({"max_len": 512, "attention_dropout_rate": 0.0, "dtype": "bfloat16"})
+    sizes = {"vocab_size": 25, "num_categories": 3}
+    chosen = {
+        platform: make_encoder(config, **sizes, platform=platform).attention
+        for platform in ("cpu", "gpu", "tpu")
+    }
+    assert chosen == {"cpu": "xla", "gpu": "cudnn", "tpu": "splash"}
+    config.model.attention = "xla"
+    assert make_encoder(config, **sizes, platform="tpu").attention == "xla"
+    config.model.encoder = "hstu"
+    assert make_encoder(config, **sizes, platform="tpu").attention == "xla"
+
+
 BIDIRECTIONAL = {"pretrain.objectives.masked_item": 1.0, "pretrain.objectives.next_item": 0.0}
 
 
@@ -43,6 +58,11 @@ BIDIRECTIONAL = {"pretrain.objectives.masked_item": 1.0, "pretrain.objectives.ne
     ("changes", "message"),
     [
         ({"model.encoder": "lstm"}, "config.model: encoder must be one of .*'lstm'"),
+        ({"model.attention": "cudnn"}, "config.model: attention 'cudnn' needs a gpu"),
+        (
+            {"model.attention": "splash", "model.encoder": "hstu"},
+            "config.model: attention 'splash' is a kernel of softmax attention",
+        ),
         ({"model.encoder": "gru"} | BIDIRECTIONAL, "config.pretrain.*'gru' reads forward only"),
     ],
 )

@@ -165,7 +165,8 @@ def test_dropout_rates_change_the_training_loss_and_nothing_else():
         config.prepare.num_gap_bins = 8
         config.model.update(dropout_rate=0.0, attention_dropout_rate=0.0)
         config.model.update(rates)
-        task = MaskedItem(make_encoder(config, vocab_size=TABLE.vocab_size, num_categories=6))
+        sizes = {"vocab_size": TABLE.vocab_size, "num_categories": 6}
+        task = MaskedItem(make_encoder(config, **sizes, platform="cpu"))
         params = task.init(jax.random.key(0))
         constants = {"item_category": jnp.asarray(TABLE.category_id)}
 

@@ -1,13 +1,14 @@
-"""Attention through one function, so that a kernel can be chosen in one place.
+"""Attention through one function, whatever kernel computes it.
 
-`attend` is the XLA path; fused kernels will stand behind the same signature. `SelfAttention` adds
-the projections. Called by `recjax.models.blocks`.
+`attend` is the XLA path and the door to the fused kernels. `SelfAttention` adds the projections.
+Called by `recjax.models.blocks`.
 """
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from recjax.models.attention_kernels import attend_cudnn, attend_splash
 from recjax.models.dropout import dropout
 from recjax.models.initialisers import kernel_init, partitioned
 from recjax.models.relative import Relations, RelativeBias
@@ -22,6 +23,7 @@ def attend(
     segments: jax.Array,
     *,
     causal: bool,
+    kernel: str = "xla",
     bias: jax.Array | None = None,
     dropout_rate: float = 0.0,
     keys: jax.Array | None = None,
@@ -38,6 +40,8 @@ def attend(
         value: float [B, T, H, D].
         segments: int32 [B, T]; 0 is padding, equal numbers belong together.
         causal: whether a position is kept from seeing later ones (static).
+        kernel: "xla", or a fused one, which takes neither bias nor dropout (static); see
+            `recjax.models.attention_kernels.choose_kernel`.
         bias: float32 [B or 1, H, T, T], added to the scores; None for none.
         dropout_rate: share of attention weights dropped (static).
         keys: typed PRNG keys [B], or None for no dropout.
@@ -49,6 +53,9 @@ def attend(
     Reference:
         Vaswani et al. (2017), "Attention Is All You Need", Eq. 1.
     """
+    if kernel != "xla":
+        fused = {"cudnn": attend_cudnn, "splash": attend_splash}[kernel]
+        return fused(query, key, value, segments, causal=causal)
     scale = jnp.asarray(query.shape[-1] ** -0.5, query.dtype)
     scores = jnp.einsum("bqhd,bkhd->bhqk", query * scale, key, preferred_element_type=jnp.float32)
     scores = scores if bias is None else scores + bias
@@ -79,11 +86,13 @@ class SelfAttention(nn.Module):
         num_heads: heads H; must divide the width of the input.
         dropout_rate: on the attention weights.
         dtype: compute dtype; parameters are float32.
+        kernel: what computes it, see `attend`.
     """
 
     num_heads: int
     dropout_rate: float
     dtype: jnp.dtype
+    kernel: str
 
     @nn.compact
     def __call__(
@@ -111,6 +120,7 @@ class SelfAttention(nn.Module):
             value,
             relations.segments,
             causal=causal,
+            kernel=self.kernel,
             bias=RelativeBias(self.num_heads, name="relative_bias")(relations.buckets),
             dropout_rate=self.dropout_rate,
             keys=keys,

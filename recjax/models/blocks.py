@@ -42,6 +42,7 @@ class BodyConfig:
         max_len: positions; the longest sequence.
         dropout_rate: after the embeddings and after each part of a block.
         attention_dropout_rate: on the attention weights.
+        attention: what computes it, one of `recjax.models.attention_kernels.KERNELS`.
         norm: "pre" (layer norm before each part) or "post" (after, as in BERT).
         norm_epsilon: added to the variance in a layer norm.
         dtype: compute dtype, "float32" or "bfloat16".
@@ -61,6 +62,7 @@ class BodyConfig:
     max_len: int = 50
     dropout_rate: float = 0.2
     attention_dropout_rate: float = 0.2
+    attention: str = "xla"
     norm: str = "pre"
     norm_epsilon: float = 1e-6
     dtype: str = "float32"
@@ -145,6 +147,7 @@ class TransformerBlock(Block):
             config.num_heads,
             config.attention_dropout_rate,
             jnp.dtype(config.dtype),
+            config.attention,
             name="attention",
         )
         x = self.residual(

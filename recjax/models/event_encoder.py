@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 import jax
 
+from recjax.models.attention_kernels import choose_kernel
 from recjax.models.blocks import Block, BodyConfig, Encoder, TransformerBlock, by_rows
 from recjax.models.embeddings import INPUTS, EventEmbedding
 from recjax.models.gru import GruBlock
@@ -27,7 +28,8 @@ ENCODERS: Mapping[str, type[Block]] = {
 class EncoderConfig(BodyConfig):
     """Sizes and settings of the encoder; see also `BodyConfig`.
 
-    Field names equal the keys of `config.model`, norm_epsilon aside.
+    Field names equal the keys of `config.model`, norm_epsilon aside. There `attention` may be
+    "auto", which `on_platform` replaces.
 
     Attributes:
         vocab_size: item ids, the five specials included.
@@ -75,6 +77,34 @@ class EncoderConfig(BodyConfig):
                 f"relative_bias {self.relative_bias} needs an encoder with attention, not "
                 f"{self.encoder!r}; () is right"
             )
+
+    def on_platform(self, platform: str) -> "EncoderConfig":
+        """Returns the settings with the kernel that computes attention on these devices.
+
+        Args:
+            platform: "cpu", "gpu" or "tpu". Of the devices that compute: in an ahead-of-time
+                compile the process itself has others.
+
+        Raises:
+            ValueError: if the kernel asked for cannot serve; it says why and what would.
+        """
+        if ENCODERS[self.encoder] is not TransformerBlock:
+            if self.attention not in ("auto", "xla"):
+                raise ValueError(
+                    f"attention {self.attention!r} is a kernel of softmax attention, which encoder "
+                    f"{self.encoder!r} has not; 'xla' is right"
+                )
+            return dataclasses.replace(self, attention="xla")
+        kernel = choose_kernel(
+            self.attention,
+            platform=platform,
+            length=self.max_len,
+            head_dim=self.hidden_dim // self.num_heads,
+            dtype=self.dtype,
+            dropout_rate=self.attention_dropout_rate,
+            has_bias=bool(self.relative_bias),
+        )
+        return dataclasses.replace(self, attention=kernel)
 
     def check_direction(self, causal: bool) -> None:
         """Makes sure that the encoder can read as a task asks.

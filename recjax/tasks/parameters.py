@@ -1,5 +1,6 @@
 """Parameters of tasks: made, described for sharding, handed from one task to the next."""
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -14,6 +15,7 @@ Batch = dict[str, jax.Array]
 
 def init_encoder(config: EncoderConfig, key: jax.Array) -> Any:
     """Returns boxed encoder parameters; they do not depend on a batch's shape."""
+    config = dataclasses.replace(config, attention="xla")  # which takes a row of any length
     ids = jnp.zeros((1, 2), jnp.int32)
     batch = {name: ids for name in ("items", "actions", "gaps", "positions", "segments")}
     constants = {"item_category": jnp.zeros(config.vocab_size, jnp.int32)}
