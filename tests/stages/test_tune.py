@@ -75,6 +75,12 @@ def test_settings_of_a_pretraining_that_is_off_are_refused(make_context):
         run(context)
 
 
+def test_several_processes_are_refused(make_context, monkeypatch):
+    monkeypatch.setattr("recjax.distributed.count", lambda: 2)
+    with pytest.raises(UserError, match="one process; here are 2"):
+        run(make_context())
+
+
 def test_rungs_follow_the_config():
     config = smoke.get_config()  # 12 steps of each training, an evaluation every 6
     assert make_halving(config).rungs == (6, 12)
