@@ -9,14 +9,16 @@ from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
 from recjax.errors import UserError
+from recjax.flops import training_flops
 from recjax.losses import CatalogueLoss
 from recjax.models import EncoderConfig
 from recjax.optim import OptimizerConfig, frozen, make_optimizer
-from recjax.step import Task, create_state, make_train_step
+from recjax.step import Task, create_state, make_train_step, row_keys
 
 Tree = Any
 
@@ -29,12 +31,14 @@ class Recipe:
         init_params: uint32 [M] seeds -> tree of [M, ...].
         create: (params, seeds) -> `TrainState`.
         step: (state, batch, constants) -> (state, metrics).
+        flops: (batch [M, B, ...], constants) -> operations of a step, nothing run.
         logical: tree of `PartitionSpec` of logical axis names, one per parameter.
     """
 
     init_params: Callable[[jax.Array], Tree]
     create: Callable[[Tree, jax.Array], Any]
     step: Callable[..., Any]
+    flops: Callable[..., float]
     logical: Tree
 
 
@@ -56,8 +60,27 @@ def make_recipe(task: Task, settings: ConfigDict, axis_name: str | None) -> Reci
             ema_decay=settings.ema_decay,
             accumulate_steps=settings.accumulate_steps,
         ),
+        flops=partial(count_step_flops, task),
         logical=task.logical_axes(),
     )
+
+
+def count_step_flops(task: Task, batch: Tree, constants: Tree) -> float:
+    """Counts the operations of a step's matrix products, those of all members.
+
+    Args:
+        task: gives the loss.
+        batch: arrays or shapes [M, B, ...].
+        constants: what the loss looks up.
+    """
+
+    def loss(params: Tree, batch: Tree, constants: Tree) -> Tree:
+        keys = row_keys(jnp.uint32(0), jnp.int32(0), batch["row"])
+        return task.loss(params, batch, constants, keys=keys, train=True)
+
+    params = jax.eval_shape(lambda: task.init(jax.random.key(0), {}))
+    one = {name: jax.ShapeDtypeStruct(x.shape[1:], x.dtype) for name, x in batch.items()}
+    return float(len(batch["row"]) * training_flops(loss, params, one, constants))
 
 
 def optimizer_of(settings: ConfigDict, task: Task) -> optax.GradientTransformation:
