@@ -23,8 +23,13 @@ from recjax.data.record_sources import CachedSource, LimitedSource, Source, open
 from recjax.errors import UserError
 from recjax.judging import Batch, ClickScorer, Ranker, auc_validator, ndcg_validator
 from recjax.models import EncoderConfig
-from recjax.objectives import make_pretrain_task
-from recjax.recipe import catalogue_loss_of, make_encoder, make_recipe
+from recjax.objectives import (
+    make_click_task,
+    make_finetune_task,
+    make_next_item_task,
+    make_pretrain_task,
+)
+from recjax.recipe import make_encoder, make_recipe
 from recjax.step import Task
 from recjax.tasks import Click, Mixture, NextItem, transfer
 from recjax.text_objectives import Texts, read_texts
@@ -121,32 +126,15 @@ class Experiment:
 
     def next_item_task(self) -> NextItem:
         """Returns the next-item task."""
-        settings = self.context.config.finetune.next_item
-        try:
-            return NextItem(
-                self.encoder, item_loss=catalogue_loss_of(settings), causal=settings.causal
-            )
-        except ValueError as error:
-            raise UserError(f"config.finetune.next_item: {error}") from error
+        return make_next_item_task(self.context.config, self.encoder)
 
     def click_task(self) -> Click:
-        """Returns the click task; it reads the history the way the encoder was pretrained."""
-        config = self.context.config
-        return Click(
-            self.encoder,
-            hidden_dims=tuple(config.finetune.click.hidden_dims),
-            causal=self.pretrain_task().causal,
-        )
+        """Returns the click task."""
+        return make_click_task(self.context.config, self.encoder)
 
     def finetune_task(self, name: str) -> NextItem | Click:
         """Returns a fine-tuning task by name."""
-        makers: dict[str, Callable[[], NextItem | Click]] = {
-            "next_item": self.next_item_task,
-            "click": self.click_task,
-        }
-        if name not in makers:
-            raise UserError(f"config.finetune.tasks: unknown {name!r}; known: {', '.join(makers)}")
-        return makers[name]()
+        return make_finetune_task(self.context.config, self.encoder, name)
 
     # ---- judges ----
 

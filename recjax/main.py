@@ -1,6 +1,7 @@
 """Command line: parse flags, open the work directory, run the stages, turn errors to exit codes.
 
     python -m recjax.main --config configs/quickstart.py --workdir runs/quickstart
+    python -m recjax.main --config configs/quickstart.py --dry_run
     python -m recjax.main --config configs/quickstart.py --aot v5e-8
 
 Exit codes: 0 done; 1 unexpected failure; 2 bad flags, config or data; 42 interrupted and saved.
@@ -29,6 +30,7 @@ _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _HELP = """\
 usage: python -m recjax.main --config FILE --workdir DIR [--stages A,B] [--redo STAGE]
                              [--config.SECTION.KEY=VALUE ...]
+       python -m recjax.main --config FILE --dry_run [--workdir DIR] [--config.K=V ...]
        python -m recjax.main --config FILE --aot TPU [--config.SECTION.KEY=VALUE ...]
 
 Turns a behaviour log into a better recommender and an honest report.
@@ -37,6 +39,8 @@ Turns a behaviour log into a better recommender and an honest report.
   --workdir DIR     where everything is written; the same command again resumes
   --stages A,B      only these stages (default: those the config lists)
   --redo STAGE      forget this stage and what follows from it, then run
+  --dry_run         plan every training, print its parameters and memory a device, and end: 0 fits,
+                    2 does not; sizes of the catalogue from DIR, or config.aot before prepare
   --aot TPU         compile the pretraining step for a TPU type (v5e-8, v5p-8, v6e-4, ...) that need
                     not exist: memory, FLOPs, collectives, and whether it fits; config.aot sizes it
   --config.K=V      change one key, e.g. --config.data.path=events.parquet
@@ -65,13 +69,14 @@ examples:
 
 @dataclass(frozen=True)
 class Command:
-    """What the flags ask for; "" where a flag is not given (`workdir` only with `aot`)."""
+    """What the flags ask for; "" where one is not given (`workdir`: with `aot` or `dry_run`)."""
 
     config: ConfigDict
     workdir: str
     stages: tuple[str, ...]
     redo: str
     aot: str
+    dry_run: bool
 
 
 def run() -> None:
@@ -122,6 +127,11 @@ def _run(argv: list[str], console: Console) -> int:
 
         preflight.run(command.config, command.aot, console)
         return DONE
+    if command.dry_run:
+        from recjax import dry_run
+
+        dry_run.run(command.config, command.workdir, command.stages, console)
+        return DONE
     distributed.start()
     interrupts.install()  # again: JAX took SIGTERM for itself when several processes met
     from recjax import stages as runner
@@ -144,6 +154,7 @@ def parse(argv: list[str]) -> Command:
     flags.DEFINE_list("stages", [], "", flag_values=values)
     flags.DEFINE_string("redo", "", "", flag_values=values)
     flags.DEFINE_string("aot", "", "", flag_values=values)
+    flags.DEFINE_bool("dry_run", False, "", flag_values=values)
     _check_config_file(argv)
     try:
         rest = values(["recjax", *argv])[1:]
@@ -157,12 +168,13 @@ def parse(argv: list[str]) -> Command:
         raise UserError("--config is missing; e.g. --config configs/quickstart.py, see --help")
     config = values["config"].value
     aot, workdir = (str(values[name].value or "") for name in ("aot", "workdir"))
-    if not workdir and not aot:
+    dry_run = bool(values["dry_run"].value)
+    if not workdir and not aot and not dry_run:
         raise UserError(f"--workdir is missing; e.g. --workdir runs/{config.name}")
     stages: tuple[str, ...] = tuple(values["stages"].value or config.stages)
     redo = str(values["redo"].value or "")
     _check_stages(stages, redo)
-    return Command(config, workdir, stages, redo, aot)
+    return Command(config, workdir, stages, redo, aot, dry_run)
 
 
 def _check_config_file(argv: list[str]) -> None:
@@ -192,7 +204,7 @@ def _unknown_flag(error: flags.UnrecognizedFlagError, argv: list[str]) -> str:
     if name.startswith("config."):
         return _bad_override(error, [f"--{name}="])
     near = difflib.get_close_matches(
-        name, ("config", "workdir", "stages", "redo", "aot", "help"), 1
+        name, ("config", "workdir", "stages", "redo", "aot", "dry_run", "help"), 1
     )
     return f"unknown flag --{name}" + (f"; did you mean --{near[0]}?" if near else "; see --help")
 

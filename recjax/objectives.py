@@ -1,6 +1,6 @@
-"""The objectives that pretraining can mix, by name: from a config to the pretraining task.
+"""Tasks by name: from a config to the mixture that pretrains and to the fine-tuning tasks.
 
-Called by the experiment and the ahead-of-time compile. An objective is added here: one line, and
+Called by the experiment and the pre-flight compiles. An objective is added here: one line, and
 its weight in `configs/default.py`.
 """
 
@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from recjax.errors import UserError
 from recjax.models import EncoderConfig
 from recjax.recipe import catalogue_loss_of
-from recjax.tasks import MaskedItem, Mixture, NextItem
+from recjax.tasks import Click, MaskedItem, Mixture, NextItem
 from recjax.tasks.encoder_task import EncoderTask
 from recjax.text_objectives import NO_TEXTS, TEXT_OBJECTIVES, Texts
 
@@ -64,3 +64,41 @@ def make_pretrain_task(
         return Mixture(encoder, objectives, tuple(weights.values()))
     except ValueError as error:
         raise UserError(f"config.pretrain.objectives: {error}") from error
+
+
+def make_next_item_task(config: ConfigDict, encoder: EncoderConfig) -> NextItem:
+    """Returns the next-item task.
+
+    Raises:
+        UserError: when the loss is unknown or the encoder cannot read as asked.
+    """
+    settings = config.finetune.next_item
+    try:
+        return NextItem(encoder, item_loss=catalogue_loss_of(settings), causal=settings.causal)
+    except ValueError as error:
+        raise UserError(f"config.finetune.next_item: {error}") from error
+
+
+def make_click_task(config: ConfigDict, encoder: EncoderConfig) -> Click:
+    """Returns the click task; it reads the history the way the encoder was pretrained."""
+    hidden_dims = tuple(config.finetune.click.hidden_dims)
+    causal = config.pretrain.objectives.next_item > 0
+    return Click(encoder, hidden_dims=hidden_dims, causal=causal)
+
+
+FINETUNING: Mapping[str, Callable[[ConfigDict, EncoderConfig], NextItem | Click]] = {
+    "next_item": make_next_item_task,
+    "click": make_click_task,
+}
+
+
+def make_finetune_task(config: ConfigDict, encoder: EncoderConfig, name: str) -> NextItem | Click:
+    """Returns a fine-tuning task by name.
+
+    Raises:
+        UserError: for an unknown name.
+    """
+    if name not in FINETUNING:
+        known = ", ".join(FINETUNING)
+        raise UserError(f"config.finetune.tasks: unknown {name!r}; known: {known}")
+    return FINETUNING[name](config, encoder)

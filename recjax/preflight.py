@@ -3,6 +3,7 @@
 The parent asks, the child answers in JSON: the TPU compiler may end its process, and a compile may
 take too long. Nothing is allocated and no log is read: the size of the catalogue comes from
 `config.aot`. The child is `python -m recjax.preflight`, the request on its standard input.
+`dry_run` lowers every training of a config through `lower_training`, for the devices that are here.
 """
 
 import importlib.util
@@ -15,10 +16,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from ml_collections import ConfigDict
 from rich.console import Console
 from rich.table import Table
 
+from recjax.data.loading import ClickTrainBatches, TrainBatches
+from recjax.data.record_sources import ListSource
+from recjax.data.records import SCHEMAS
 from recjax.errors import UserError
 from recjax.models import NUM_SPECIALS
 from recjax.objectives import make_pretrain_task
@@ -26,10 +31,13 @@ from recjax.parallel import JitEngine, make_mesh
 from recjax.parallel.aot import ENVIRONMENT, Report, compile_report, topology_devices
 from recjax.parallel.topologies import Topology, find_topology
 from recjax.recipe import make_encoder, make_recipe
+from recjax.step import TrainState
+from recjax.tasks import Click
+from recjax.tasks.encoder_task import EncoderTask
 from recjax.text_objectives import describe_texts
+from recjax.train import with_rows
 
 _GIB = 1 << 30
-_SEQUENCE_FIELDS = ("items", "actions", "gaps", "positions", "segments", "sources")
 
 
 def run(config: ConfigDict, accelerator: str, console: Console) -> None:
@@ -94,27 +102,52 @@ def lower_pretraining(config: ConfigDict, devices: Any) -> Any:
     Raises:
         UserError: when the config or its mesh does not fit.
     """
-    if config.parallel.engine != "jit":
-        raise UserError(f"--aot compiles the jit engine, not {config.parallel.engine!r}")
     encoder = make_encoder(
         config,
         vocab_size=config.aot.num_items + NUM_SPECIALS,
         num_categories=config.aot.num_categories + 1,
         platform=devices[0].platform,
     )
-    texts = describe_texts(config, encoder.table_rows)
-    recipe = make_recipe(make_pretrain_task(config, encoder, texts), config.pretrain, None)
+    task = make_pretrain_task(config, encoder, describe_texts(config, encoder.table_rows))
+    return lower_training(config, task, config.pretrain, devices)[0]
+
+
+def lower_training(
+    config: ConfigDict, task: EncoderTask, settings: ConfigDict, devices: Any
+) -> tuple[Any, TrainState]:
+    """Lowers the step of a training for devices that need not exist; nothing is allocated.
+
+    Args:
+        config: complete.
+        task: what is trained.
+        settings: the section of the config that says how.
+        devices: what the config's mesh is made of.
+
+    Returns:
+        `jax.stages.Lowered` and the abstract state with shardings.
+
+    Raises:
+        UserError: when the config or its mesh does not fit.
+    """
+    if config.parallel.engine != "jit":
+        raise UserError(
+            f"--aot and --dry_run compile the jit engine, not {config.parallel.engine!r}"
+        )
+    recipe = make_recipe(task, settings, None)
     seeds = jax.ShapeDtypeStruct((config.num_seeds,), jnp.uint32)
     state = jax.eval_shape(recipe.create, jax.eval_shape(recipe.init_params, seeds), seeds)
-    constants = {"item_category": jax.ShapeDtypeStruct((encoder.table_rows,), jnp.int32)}
-    constants |= texts.constants
+    rows = task.encoder.table_rows
+    constants = {"item_category": jax.ShapeDtypeStruct((rows,), jnp.int32)}
+    constants |= describe_texts(config, rows).constants
+    batch = _batch(config, settings, "click" if isinstance(task, Click) else "sequences")
     try:
         engine = JitEngine(make_mesh(dict(config.parallel.mesh), devices))
-        engine.check_rows(config.pretrain.batch_size, config.pretrain.accumulate_steps)
+        engine.check_rows(settings.batch_size, settings.accumulate_steps)
         state = engine.abstract(state, recipe.logical)
-        return engine.lower_step(recipe.step, recipe.logical, state, _batch(config), constants)
+        lowered = engine.lower_step(recipe.step, recipe.logical, state, batch, constants)
     except ValueError as error:
         raise UserError(str(error)) from error
+    return lowered, state
 
 
 def print_report(report: Report, console: Console) -> None:
@@ -134,14 +167,25 @@ def print_report(report: Report, console: Console) -> None:
     console.print("Loop bodies count once. Compiled, not run: nothing is said of speed or numbers.")
 
 
-def _batch(config: ConfigDict) -> dict[str, jax.ShapeDtypeStruct]:
-    """A training batch as the loader and the trainer make it, shapes only."""
-    members, size = config.num_seeds, config.pretrain.batch_size
-    shape = (members, size, config.model.max_len)
-    batch = {name: jax.ShapeDtypeStruct(shape, jnp.int32) for name in _SEQUENCE_FIELDS}
-    batch["weights"] = jax.ShapeDtypeStruct(shape, jnp.float32)
-    batch["row"] = jax.ShapeDtypeStruct((members, size), jnp.int32)
-    return batch
+def _batch(config: ConfigDict, settings: ConfigDict, kind: str) -> dict[str, Any]:
+    """The shapes of a training batch: what the loader makes of one empty record, made larger."""
+    record = {
+        name: np.zeros(1 if field.is_array else (), field.dtype)
+        for name, field in SCHEMAS[kind].items()
+    }
+    loader = ClickTrainBatches if kind == "click" else TrainBatches
+    small, _ = loader(
+        [[ListSource([record])]],
+        batch_size=1,
+        max_len=config.model.max_len,
+        num_gap_bins=config.prepare.num_gap_bins,
+        seeds=(0,),
+    ).batch_at([0])
+    shape = (config.num_seeds, settings.batch_size)
+    return {
+        name: jax.ShapeDtypeStruct((*shape, *value.shape[2:]), value.dtype)
+        for name, value in with_rows(small).items()
+    }
 
 
 def _python_path() -> str:

@@ -58,6 +58,7 @@ TOP_FLOOR = (
     "text_objectives",
     "preflight",
     "trials",
+    "dry_run",
     "stages",
     "main",
     "context",

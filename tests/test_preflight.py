@@ -54,7 +54,7 @@ def test_step_of_the_config_is_lowered_with_its_sizes():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"parallel.engine": "pmap"}, "compiles the jit engine"),
+        ({"parallel.engine": "pmap"}, "compile the jit engine"),
         ({"pretrain.batch_size": 12}, "batch_size = 12 does not divide over 8 devices"),
         ({"parallel.mesh.data": 3}, "asks for 3 devices, there are 8"),
         ({"parallel.mesh.fsdp": 8, "aot.num_items": 124}, "item table of 129 rows .*=8 rounds"),
