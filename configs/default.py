@@ -51,7 +51,15 @@ def get_config() -> ConfigDict:
             "keep_best": 0,  # above 0: a save at every evaluation, and so many of the best kept too
         }
     )
-    config.logging = ConfigDict({"interval_steps": 20, "tensorboard": True})
+    config.logging = ConfigDict(
+        {
+            "interval_steps": 20,
+            "tensorboard": True,
+            "wandb_project": "",  # Weights & Biases project; needs the extra `wandb`
+            "profile_start_step": 10,  # first step of the profiler's trace, counted from 1
+            "profile_num_steps": 0,  # steps traced in every training; 0 = none
+        }
+    )
     return config
 
 

@@ -317,11 +317,14 @@ class Experiment:
                 keep_last=config.checkpoint.keep_last,
                 keep_best=config.checkpoint.keep_best,
                 tensorboard=config.logging.tensorboard,
+                wandb_project=config.logging.wandb_project,
+                profile_start_step=config.logging.profile_start_step,
+                profile_num_steps=config.logging.profile_num_steps,
             ),
         )
 
     def _compile(self, task: NextItem | Mixture | Click, settings: ConfigDict) -> dict[str, Any]:
-        """Returns the functions of a `Training`: init_params, create, step, evaluate."""
+        """Returns the functions of a `Training`: init_params, create, step, evaluate, flops."""
         engine = self.context.engine
         recipe = make_recipe(task, settings, engine.axis_name)
         return {
@@ -329,4 +332,5 @@ class Experiment:
             "create": engine.compile_once(recipe.create, recipe.logical),
             "step": engine.compile_step(recipe.step, recipe.logical),
             "evaluate": self._validator(task),
+            "flops": lambda batch: recipe.flops(batch, self.constants),
         }

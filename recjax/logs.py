@@ -1,4 +1,4 @@
-"""What a run says while it works: progress.json, the terminal, metric rows and TensorBoard events.
+"""What a run says while it works: progress.json, the terminal, rows of numbers, TensorBoard events.
 
 `Progress` is for people and watchers, `MetricWriter` for curves. Nothing here touches the device.
 Of several processes only number 0 leaves anything on disk.
@@ -9,7 +9,7 @@ import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from rich.console import Console
 from rich.progress import (
@@ -24,7 +24,8 @@ from rich.progress import (
 )
 
 from recjax import distributed
-from recjax.workdir import Workdir, write_json
+from recjax.errors import UserError
+from recjax.workdir import Workdir, read_json, write_json
 
 _WRITE_SECONDS = 2.0  # progress.json at most this often, and at every stage border
 _PLAIN_SECONDS = 15.0  # without a terminal, a line at most this often
@@ -109,35 +110,81 @@ class Progress:
 
 
 class MetricWriter:
-    """Appends rows {"step", "seed", name: value} to metrics.jsonl and to TensorBoard events.
+    """Writes metrics.jsonl, the same in every run, and timings.jsonl, which no two runs share.
+
+    Args:
+        folder: of the training.
+        first_step: rows of later steps are dropped; they will be run again.
+        label: name of the training.
+        tensorboard: whether all goes to TensorBoard events too.
+        wandb_project: whether all goes to this project of Weights & Biases too; "": no.
+    """
+
+    def __init__(
+        self, folder: Path, first_step: int, label: str, tensorboard: bool, wandb_project: str
+    ) -> None:
+        main = distributed.is_main()
+        self._metrics = _RowFile(folder / "metrics.jsonl", first_step)
+        self._timings = _RowFile(folder / "timings.jsonl", first_step)
+        self._events = _event_writer(folder) if main and tensorboard else None
+        self._run = _wandb_run(folder, wandb_project, label) if main and wandb_project else None
+
+    def write(self, step: int, seed: int, values: Mapping[str, float]) -> None:
+        """Writes one row of a seed; metric names are paths such as train/loss."""
+        values = {name: float(value) for name, value in values.items()}
+        self._metrics.append({"step": step, "seed": seed, **values})
+        self._show({f"{name}/seed_{seed}": value for name, value in values.items()}, step)
+
+    def write_timings(self, step: int, values: Mapping[str, float]) -> None:
+        """Writes one row of wall-clock figures of all seeds, such as time/step_seconds."""
+        self._timings.append({"step": step, **values})
+        self._show(values, step)
+
+    def close(self) -> None:
+        """Closes the files."""
+        self._metrics.close()
+        self._timings.close()
+        if self._events is not None:
+            self._events.close()
+        if self._run is not None:
+            self._run.finish()
+
+    def _show(self, values: Mapping[str, float], step: int) -> None:
+        if self._events is not None:
+            for name, value in values.items():
+                self._events.add_scalar(name, value, step)
+        if self._run is not None:
+            self._run.log(dict(values), step=step)
+
+
+class _RowFile:
+    """Appends JSON rows to a file.
 
     On resume, rows of steps that will be run again are dropped first, so that a curve never
     doubles back.
     """
 
-    def __init__(self, folder: Path, first_step: int, tensorboard: bool) -> None:
-        main = distributed.is_main()
-        self._file = _open_rows(folder, first_step) if main else open(os.devnull, "w")
-        self._events = _event_writer(folder) if main and tensorboard else None
+    def __init__(self, path: Path, first_step: int) -> None:
+        if not distributed.is_main():
+            self._file = open(os.devnull, "w")
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        kept = [row for row in read_metrics(path) if row["step"] <= first_step]
+        beside = path.with_suffix(".partial")
+        beside.write_text("".join(json.dumps(row) + "\n" for row in kept))
+        beside.replace(path)
+        self._file = path.open("a")
 
-    def write(self, step: int, seed: int, values: Mapping[str, float]) -> None:
-        """Writes one row; metric names are paths such as train/loss."""
-        row = {"step": step, "seed": seed, **{name: float(v) for name, v in values.items()}}
+    def append(self, row: Mapping[str, Any]) -> None:
         self._file.write(json.dumps(row) + "\n")
         self._file.flush()
-        if self._events is not None:
-            for name, value in values.items():
-                self._events.add_scalar(f"{name}/seed_{seed}", float(value), step)
 
     def close(self) -> None:
-        """Closes the files."""
         self._file.close()
-        if self._events is not None:
-            self._events.close()
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Reads metrics.jsonl; a line cut off by a kill is skipped."""
+    """Reads metrics.jsonl or timings.jsonl; a line cut off by a kill is skipped."""
     if not path.exists():
         return []
     rows = []
@@ -149,14 +196,31 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _open_rows(folder: Path, first_step: int) -> TextIO:
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "metrics.jsonl"
-    kept = [row for row in read_metrics(path) if row["step"] <= first_step]
-    beside = path.with_suffix(".partial")
-    beside.write_text("".join(json.dumps(row) + "\n" for row in kept))
-    beside.replace(path)
-    return path.open("a")
+def import_wandb() -> Any:
+    """Returns the package of Weights & Biases.
+
+    Raises:
+        UserError: when it is not installed.
+    """
+    try:
+        import wandb
+    except ImportError as error:
+        raise UserError(
+            "config.logging.wandb_project is set, but Weights & Biases is not installed: "
+            "pip install 'recjax[wandb]'"
+        ) from error
+    return wandb
+
+
+def _wandb_run(folder: Path, project: str, label: str) -> Any:
+    """Opens the training's run; a resumed training goes on with its own."""
+    path = folder / "wandb_run.json"
+    known = read_json(path)["id"] if path.exists() else None
+    run = import_wandb().init(
+        project=project, name=label, id=known, resume="allow", dir=str(folder)
+    )
+    write_json(path, {"id": run.id})
+    return run
 
 
 def _event_writer(folder: Path) -> Any:

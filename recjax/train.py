@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,14 +21,16 @@ import numpy as np
 from recjax import distributed, interrupts
 from recjax.checkpoints import Checkpoints, abstract
 from recjax.errors import Interrupted
-from recjax.logs import MetricWriter, Progress
+from recjax.logs import MetricWriter, Progress, read_metrics
 from recjax.parallel import Engine
+from recjax.parameter_table import list_parameters, summary_lines, write_parameters
+from recjax.profiling import ProfileWindow
 from recjax.step import CompiledStep, TrainState, record_evaluation
+from recjax.step_guard import StepGuard
+from recjax.stopwatch import Stopwatch, summarise
 from recjax.workdir import write_json
 
 Tree = Any
-
-_record = jax.jit(record_evaluation, static_argnames="patience")
 
 
 class BatchIterator(Protocol):
@@ -55,6 +58,9 @@ class LoopConfig:
     keep_last: int
     keep_best: int
     tensorboard: bool
+    wandb_project: str
+    profile_start_step: int
+    profile_num_steps: int
 
 
 @dataclass(frozen=True)
@@ -70,6 +76,7 @@ class Training:
     batches: BatchIterator
     constants: Mapping[str, np.ndarray]
     evaluate: Callable[[Tree], np.ndarray]  # tree of [M, ...] -> float32 [M], higher is better
+    flops: Callable[[Mapping[str, np.ndarray]], float]  # host batch -> operations of a step on it
     metric_name: str
     seeds: tuple[int, ...]
     loop: LoopConfig
@@ -127,26 +134,39 @@ def _train(training: Training, engine: Engine, progress: Progress, closing: Exit
         )
 
     constants = engine.put_constants(dict(training.constants))
-    writer = MetricWriter(training.folder, step, loop.tensorboard)
+    writer = MetricWriter(
+        training.folder, step, training.label, loop.tensorboard, loop.wandb_project
+    )
     closing.callback(writer.close)
+    _tell_parameters(training, state.params, progress, fresh=restored is None)
+    watch, guard = Stopwatch(training.flops, list(engine.mesh.devices.flat)), StepGuard()
+    profile = ProfileWindow(
+        training.folder / "profile", loop.profile_start_step, loop.profile_num_steps, watch
+    )
+    closing.callback(profile.close)
 
     # ---- the loop: batch, step, log, evaluate, save, stop ----
     while step < loop.num_steps:
-        batch = engine.put_member_batch(with_rows(next(training.batches)))
-        state, metrics = training.step(state, batch, constants)
+        with watch.data():
+            batch = with_rows(next(training.batches))
+        with profile.step(step + 1), watch.host(), guard(batch):
+            state, metrics = training.step(state, engine.put_member_batch(batch), constants)
+        watch.count(batch, metrics)
         step += 1
 
         if step % loop.log_interval_steps == 0 or step == loop.num_steps:
             values = _fetch(metrics, training, step)
             _write(writer, step, training.seeds, values)
+            writer.write_timings(step, watch.read())
             progress.update(
                 training.label, step, loop.num_steps, loss=float(values["train/loss"].mean())
             )
 
         reached = None  # the mean metric of an evaluation at this step
         if step % loop.eval_interval_steps == 0 or step == loop.num_steps:
-            metric = np.asarray(training.evaluate(state.judged_params), np.float32)
-            state = _record(state, jnp.asarray(metric), patience=loop.early_stop_evals)
+            with watch.paused():
+                metric = np.asarray(training.evaluate(state.judged_params), np.float32)
+                state = _record(state, metric, loop.early_stop_evals)
             _write(writer, step, training.seeds, {f"eval/{training.metric_name}": metric})
             reached = float(metric.mean())
             if training.pruned() or not np.any(np.asarray(state.active)):
@@ -156,8 +176,9 @@ def _train(training: Training, engine: Engine, progress: Progress, closing: Exit
         stop = distributed.agree(interrupts.stop_requested(), due=due)
         worth_keeping = loop.keep_best > 0 and reached is not None
         if stop or worth_keeping or step % loop.checkpoint_interval_steps == 0:
-            _fetch(metrics, training, step)  # never save a state that is not finite
-            save(finished=False)
+            with watch.paused():
+                _fetch(metrics, training, step)  # never save a state that is not finite
+                save(finished=False)
         if stop:
             checkpoints.wait()
             raise Interrupted("stopped by a signal")
@@ -199,9 +220,38 @@ def read_summary(folder: Path) -> dict[str, Any]:
     return json.loads((folder / "summary.json").read_text())
 
 
+def read_costs(folders: Mapping[str, Path]) -> dict[str, Any]:
+    """Reads what a stage's finished trainings cost: one by one, and their time figures together."""
+    rows = [row for folder in folders.values() for row in read_metrics(folder / "timings.jsonl")]
+    summaries = {label: read_summary(folder) for label, folder in folders.items()}
+    return {"trainings": summaries, **summarise(rows)}
+
+
 def _rest(state: TrainState) -> dict[str, Tree]:
     """The state without its best parameters, as a plain dict for the checkpoint."""
     return {name: value for name, value in vars(state).items() if name != "best_params"}
+
+
+def _tell_parameters(training: Training, params: Tree, progress: Progress, fresh: bool) -> None:
+    """Writes parameters.txt, as the state lies now; a resumed training does not say it again."""
+    parameters = list_parameters(params)
+    if distributed.is_main():
+        write_parameters(parameters, training.folder / "parameters.txt")
+    for line in summary_lines(parameters) if fresh else ():
+        progress.say(f"{training.label}: {line}")
+
+
+def _record(state: TrainState, metric: np.ndarray, patience: int) -> TrainState:
+    """Records an evaluation; the new state lies where the old one did, as the step expects it."""
+    leaves, structure = jax.tree.flatten(state)
+    compiled = _compile_record(structure, tuple(leaf.sharding for leaf in leaves), patience)
+    return compiled(state, jnp.asarray(metric))
+
+
+@lru_cache
+def _compile_record(structure: Any, placed: tuple[Any, ...], patience: int) -> Any:
+    record = partial(record_evaluation, patience=patience)
+    return jax.jit(record, out_shardings=jax.tree.unflatten(structure, placed))
 
 
 def _fetch(metrics: Mapping[str, jax.Array], training: Training, step: int) -> dict[str, Any]:
@@ -237,5 +287,6 @@ def _write_summary(training: Training, state: TrainState, step: int, seconds: fl
             "metric": training.metric_name,
             "best_metric": np.asarray(state.best_metric).tolist(),
             "seeds": list(training.seeds),
+            "timings": summarise(read_metrics(training.folder / "timings.jsonl")),
         },
     )

@@ -1,6 +1,7 @@
 import functools
 import os
 import signal
+import time
 
 import jax
 import numpy as np
@@ -152,3 +153,30 @@ def test_non_finite_loss_stops_and_names_it(tmp_path, engine, progress):
     train(whole, engine, progress)
     train(resumed, engine, progress)  # from step 7, the last good one
     np.testing.assert_array_equal(best_of(whole, engine), best_of(resumed, engine))
+
+
+def test_timings_lie_beside_the_metrics_and_reach_the_summary(tmp_path, engine, progress):
+    training = make_training(tmp_path / "run")
+    train(training, engine, progress)
+    rows = read_metrics(training.folder / "timings.jsonl")
+    assert [row["step"] for row in rows] == [5, 10, 15, 20, 25, 30, 35, 40]
+    assert [row["time/steps"] for row in rows] == [4.0] + [5.0] * 7  # the first one compiles
+    for row in rows:
+        shares = [row[f"time/{name}_share"] for name in ("data_wait", "host", "device")]
+        assert sum(shares) == pytest.approx(1) and min(shares) >= 0
+        assert 0 <= row["time/device_wait_share"] <= row["time/data_wait_share"]
+    timings = read_summary(training.folder)["timings"]
+    assert timings["examples_per_second"] == pytest.approx(32 / timings["step_seconds"])
+
+
+def test_slow_batches_are_seen_as_waiting(tmp_path, engine, progress):
+    class Slow(ToyBatches):
+        def __next__(self):
+            time.sleep(0.01)
+            return super().__next__()
+
+    training = make_training(tmp_path / "run", num_steps=11, batches=Slow())
+    train(training, engine, progress)
+    timings = read_summary(training.folder)["timings"]
+    assert timings["step_seconds"] * timings["data_wait_share"] >= 0.01
+    assert timings["device_wait_share"] > 0

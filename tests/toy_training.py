@@ -69,24 +69,38 @@ def make_training(
     keep_last=2,
     keep_best=0,
     ema_decay=0.0,
+    engine=ENGINE,
+    traces=None,
 ):
-    """A Training of the toy task; by default the metric is minus the distance to the truth."""
+    """A Training of the toy task; by default the metric is minus the distance to the truth.
+
+    `traces` gets the batch shapes of every trace of the step.
+    """
+    optimizer = make_optimizer(OPTIMIZER)
+    step = make_train_step(ToyTask(), optimizer, engine.axis_name, ema_decay=ema_decay)
+
+    def traced(state, batch, constants):
+        if traces is not None:
+            traces.append({name: leaf.shape for name, leaf in batch.items()})
+        return step(state, batch, constants)
+
     truth = np.array([1.0, -2.0, 0.5])
     return Training(
         label="toy",
         folder=folder,
-        step=ENGINE.compile_step(
-            make_train_step(ToyTask(), make_optimizer(OPTIMIZER), None, ema_decay=ema_decay)
+        step=engine.compile_step(traced),
+        create=engine.compile_once(
+            partial(create_state, optimizer=optimizer, averages=ema_decay > 0)
         ),
-        create=partial(create_state, optimizer=make_optimizer(OPTIMIZER), averages=ema_decay > 0),
-        init_params=jax.vmap(
-            lambda seed: ToyTask().init(jax.random.key(seed), {"x": jnp.zeros((1, 3))})
+        init_params=engine.compile_once(
+            jax.vmap(lambda seed: ToyTask().init(jax.random.key(seed), {"x": jnp.zeros((1, 3))}))
         ),
         start=lambda fresh: fresh,
         batches=batches or ToyBatches(),
         constants={},
         evaluate=evaluate
         or (lambda params: -np.abs(np.asarray(params["kernel"]) - truth).sum(axis=-1)),
+        flops=lambda batch: 0.0,
         metric_name="closeness",
         seeds=(3, 4),
         loop=LoopConfig(
@@ -98,5 +112,8 @@ def make_training(
             keep_last=keep_last,
             keep_best=keep_best,
             tensorboard=False,
+            wandb_project="",
+            profile_start_step=10,
+            profile_num_steps=0,
         ),
     )

@@ -8,9 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from recjax.parallel.batches import UNOPTIMIZED, Batch, check_rows
 
@@ -20,7 +19,7 @@ Tree = Any
 class PmapEngine:
     """Compiles functions of (replicated tree, batch split over devices, replicated constants)."""
 
-    axis_name: str | None = "data"
+    axis_name: str = "data"
 
     def __init__(self, mesh: Mesh) -> None:
         others = {name: size for name, size in mesh.shape.items() if name != "data" and size > 1}
@@ -35,26 +34,28 @@ class PmapEngine:
                 "use 'jit'"
             )
         self.mesh = mesh
+        # Where pmap leaves its results: a state that starts there is compiled for once, not twice.
+        over = Mesh(mesh.devices.reshape(-1), (self.axis_name,))
+        self._whole = NamedSharding(over, PartitionSpec())
 
     def put_constants(self, constants: Tree) -> Tree:
         """Puts constants on the default device; pmap broadcasts them."""
         return jax.device_put(constants)
 
     def abstract(self, tree: Tree, logical: Tree = None) -> Tree:
-        """Returns shapes on the default device; pmap broadcasts."""
+        """Returns shapes, whole on every device."""
         del logical
-        device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
         return jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), tree
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=self._whole), tree
         )
 
     def put_member_batch(self, batch: Batch) -> dict[str, jax.Array]:
-        """Keeps a training batch [M, B, ...] on the host's default device."""
-        return {name: jnp.asarray(value) for name, value in batch.items()}
+        """Puts a training batch [M, B, ...] on the default device."""
+        return jax.device_put(dict(batch))
 
     def put_batch(self, batch: Batch) -> dict[str, jax.Array]:
-        """Keeps an evaluation batch [B, ...] on the host's default device."""
-        return {name: jnp.asarray(value) for name, value in batch.items()}
+        """Puts an evaluation batch [B, ...] on the default device."""
+        return jax.device_put(dict(batch))
 
     def check_rows(self, batch_size: int, accumulate_steps: int = 1) -> None:
         """Raises ValueError when a batch does not divide over the devices and parts."""
@@ -69,7 +70,8 @@ class PmapEngine:
     ) -> Callable[..., Tree]:
         """Compiles a function that runs once or twice, without optimization."""
         del logical
-        return jax.jit(function, compiler_options=UNOPTIMIZED.get(jax.default_backend()))
+        options = UNOPTIMIZED.get(jax.default_backend())
+        return jax.jit(function, out_shardings=self._whole, compiler_options=options)
 
     def compile_step(
         self, step: Callable[..., tuple[Tree, Tree]], logical: Tree = None

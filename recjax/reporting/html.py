@@ -53,6 +53,7 @@ def render_report(results: Mapping[str, Any], context: ReportContext) -> str:
         data_curve=plots.plot_data_curve(context.data_curve) if context.data_curve else "",
         users=sections.user_cards(context.example_users or []),
         cost=plots.plot_cost(results["cost"]),
+        training_costs=sections.training_costs(results["cost"]),
         limits=sections.limits(results, context),
         config_rows=sections.config_rows(context.config or {}),
         environment_rows=sections.config_rows(context.environment or {}),

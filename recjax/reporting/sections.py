@@ -203,6 +203,26 @@ def flow(results: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [(stage, _seconds(cost[stage].get("wall_seconds"))) for stage in plots.in_order(cost)]
 
 
+def training_costs(cost: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, ...]]:
+    """Returns (training, step, data wait, device wait, host, examples/s, events/s, utilisation)."""
+    rows = []
+    for stage in plots.in_order(cost):
+        for label, times in (cost[stage].get("trainings") or {}).items():
+            if times:
+                waits = [times[f"{name}_share"] for name in ("data_wait", "device_wait", "host")]
+                rates = [times[f"{name}_per_second"] for name in ("examples", "tokens")]
+                rows.append(
+                    (
+                        f"{stage} {label}",
+                        f"{1000 * times['step_seconds']:,.1f} ms",
+                        *(f"{100 * share:.1f} %" for share in waits),
+                        *(f"{rate:,.0f}" for rate in rates),
+                        _share(times.get("model_flops_utilisation")),
+                    )
+                )
+    return rows
+
+
 def _tiles(name: str, task: Mapping[str, Any], metric: str) -> list[dict[str, str]]:
     found, label = [], verdicts.metric_title(metric)
     means = {a: s["metrics"][metric]["mean"] for a, s in task["arms"].items()}

@@ -4,7 +4,6 @@ import importlib
 import json
 import os
 import platform
-import resource
 import subprocess
 import sys
 import time
@@ -19,7 +18,8 @@ from rich.console import Console
 from recjax import distributed, interrupts
 from recjax.context import Context
 from recjax.errors import Interrupted, UserError
-from recjax.logs import Progress
+from recjax.logs import Progress, import_wandb
+from recjax.parallel.hardware import peak_resident_gib
 from recjax.workdir import STAGE_INPUTS, Workdir, file_digest, write_json
 
 # stages that all processes work on; the others are work of process 0
@@ -36,6 +36,8 @@ def run_stages(
     """
     if config.num_seeds < 1:
         raise UserError(f"config.num_seeds = {config.num_seeds}; give at least 1")
+    if config.logging.wandb_project:
+        import_wandb()  # told now, not when the first training begins
     workdir = Workdir.open(root)
     if not distributed.is_main():
         console = Console(quiet=True)
@@ -83,7 +85,8 @@ def _run_stage(stage: str, context: Context) -> None:
         facts = module.run(context) or {}
     seconds = time.monotonic() - started
     if distributed.is_main() and stage != "check":
-        workdir.finish(stage, {"wall_seconds": seconds, "peak_memory_gib": _peak_gib(), **facts})
+        cost = {"wall_seconds": seconds, "peak_memory_gib": peak_resident_gib()}
+        workdir.finish(stage, {**cost, **facts})
 
 
 def _begin(stage: str, context: Context) -> None:
@@ -169,10 +172,6 @@ def _lookup(config: ConfigDict, dotted: str) -> Any:
 
 def _plain(value: Any) -> Any:
     return value.to_dict() if isinstance(value, ConfigDict) else value
-
-
-def _peak_gib() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 def _git_revision() -> str:

@@ -11,7 +11,10 @@ from recjax.context import Context
 from recjax.evaluation.results import StatisticsConfig, assemble_results
 from recjax.experiment import Experiment
 from recjax.stages import evaluate_click, evaluate_next_item
+from recjax.stopwatch import TIMINGS
 from recjax.workdir import STAGES, read_json, write_json
+
+_COSTS = ("wall_seconds", "peak_memory_gib", *TIMINGS)
 
 
 def run(context: Context) -> dict[str, Any]:
@@ -49,13 +52,19 @@ def run(context: Context) -> dict[str, Any]:
 
 
 def stage_costs(context: Context) -> dict[str, dict[str, Any]]:
-    """Returns {stage: {wall_seconds, peak_memory_gib}} of the stages that are done."""
-    costs = {}
+    """Returns {stage: {wall_seconds, peak_memory_gib, ...}} of the stages that are done.
+
+    Stages that train say where their steps' time went, in all and by training.
+    """
+    costs: dict[str, dict[str, Any]] = {}
     for stage in STAGES:
         facts = context.workdir.facts(stage)
         if facts:
-            names = ("wall_seconds", "peak_memory_gib", "examples_per_second")
-            costs[stage] = {name: facts[name] for name in names if name in facts}
+            costs[stage] = {name: facts[name] for name in _COSTS if name in facts}
+        if "trainings" in facts:
+            costs[stage]["trainings"] = {
+                label: summary["timings"] for label, summary in facts["trainings"].items()
+            }
     return costs
 
 

@@ -11,7 +11,7 @@ from recjax.context import Context
 from recjax.experiment import Experiment
 from recjax.models import write_bert
 from recjax.tasks import TextTask
-from recjax.train import read_summary, train
+from recjax.train import read_costs, train
 
 
 def run(context: Context) -> dict[str, Any]:
@@ -24,7 +24,7 @@ def run(context: Context) -> dict[str, Any]:
     for arm in arms:
         train(experiment.pretraining(arm), context.engine, context.progress)
         _keep_text_encoders(experiment, arm)
-    return {arm: read_summary(context.workdir / "pretrain" / arm) for arm in arms}
+    return read_costs({arm: context.workdir / "pretrain" / arm for arm in arms})
 
 
 def _keep_text_encoders(experiment: Experiment, arm: str) -> None:

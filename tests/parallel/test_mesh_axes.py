@@ -137,9 +137,10 @@ def make_training(folder, engine, stop=-1):
         batches=Stopping("next_item", stop),
         constants=constants,
         evaluate=ndcg_validator(ranker, valid),
+        flops=lambda batch: 0.0,
         metric_name="ndcg_at_10",
         seeds=(0, 1),
-        loop=LoopConfig(6, 2, 0, 100, 1, 2, tensorboard=False),
+        loop=LoopConfig(6, 2, 0, 100, 1, 2, 0, False, "", 1, 0),
     )
 
 

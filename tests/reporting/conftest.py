@@ -9,6 +9,14 @@ from recjax.evaluation import StatisticsConfig, assemble_results, click_task, ra
 from recjax.reporting import ReportContext
 
 ACTIONS = ["search", "view", "click", "favourite", "cart", "buy"]
+TIMES = {
+    "step_seconds": 0.0421, "data_wait_share": 0.013, "device_wait_share": 0.004,
+    "host_share": 0.05, "examples_per_second": 9120.0, "tokens_per_second": 81_234.0,
+}  # fmt: skip
+TRAININGS = {
+    "pretrain": {"trainings": {"real": TIMES | {"model_flops_utilisation": 0.41}}},
+    "finetune": {"trainings": {"next_item/real": TIMES, "click/real": {}}},
+}
 HOSTILE = '<script src="https://evil.example/x.js"></script> & "quoted" $x^2$'
 
 
@@ -71,7 +79,7 @@ def make_results() -> dict[str, Any]:
         selection="best checkpoint of each seed by validation NDCG@10; test opened once",
         budget={"seeds": [0, 1, 2], "steps": {"pretrain": 200}, "trials_per_arm": 1},
         cost={
-            stage: {"wall_seconds": seconds}
+            stage: {"wall_seconds": seconds, **TRAININGS.get(stage, {})}
             for stage, seconds in (
                 ("prepare", 11.2), ("expand", 18.0), ("pretrain", 44.5), ("finetune", 92.0),
                 ("evaluate", 13.1),

@@ -51,6 +51,14 @@ def test_page_has_every_section_and_figure(page: str) -> None:
     assert page.count("</svg>") == 13
 
 
+def test_page_says_where_the_time_of_steps_went(page: str) -> None:
+    rows = re.findall(r"<tr><td>pretrain real</td>(.*?)</tr>", page)
+    cells = ["42.1 ms", "1.3 %", "0.4 %", "5.0 %", "9,120", "81,234", "41 %"]
+    assert re.findall(r"<td>(.*?)</td>", rows[0]) == cells
+    assert "<tr><td>finetune next_item/real</td>" in page  # without utilisation: a CPU
+    assert "finetune click/real" not in page  # a training of one step has no figures
+
+
 def test_page_needs_no_network(page: str) -> None:
     outline = _outline(page)
     assert outline.scripts == 0
