@@ -184,6 +184,7 @@ def experiment(prepared, monkeypatch):
         for part in ("train", "valid")
     }
     monkeypatch.setattr(Experiment, "examples", lambda self, kind, part: sources[kind, part])
+    monkeypatch.setattr(Experiment, "_validator", lambda self, task: lambda params: np.arange(2))
     monkeypatch.setattr(Experiment, "items", dataclasses.replace(TABLE))
     return Experiment(Context(config, workdir, Progress(workdir, Console(quiet=True))))
 

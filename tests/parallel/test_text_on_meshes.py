@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny_texts import ENCODER, TEXT, make_batch, make_constants
+from tiny_texts import ENCODER, TEXT, init, keys_of, make_batch, make_constants
 from tiny_training import OPTIMIZER, one_device
 
 from recjax.optim import make_optimizer
@@ -54,7 +54,17 @@ def _agree(found, expected):
 
 
 def test_pairs_of_all_devices_meet():
-    _agree(losses_of(make_engine("jit", {"data": 8}), ALIGNED[-1:]), on_one_device(ALIGNED[-1:]))
+    task, batch, keys = ALIGNED[-1], make_batch(rows=16), keys_of(16)
+    params, constants = init(task), make_constants()
+    loss = jax.jit(lambda batch, keys: task.loss(params, batch, constants, keys=keys, train=True))
+    whole, weight = loss(batch, keys)["text_alignment"]
+    spread = make_engine("jit", {"data": 8}).put_batch(jax.tree.map(np.asarray, batch))
+    assert len(spread["items"].sharding.device_set) == 8
+    np.testing.assert_allclose(loss(spread, keys)["text_alignment"], (whole, weight), rtol=2e-5)
+    rows = [jax.tree.map(lambda leaf, at=at: leaf[at : at + 2], batch) for at in range(0, 16, 2)]
+    alone = [loss(part, keys[2 * i : 2 * i + 2])["text_alignment"] for i, part in enumerate(rows)]
+    assert sum(count for _, count in alone) == weight
+    assert sum(total for total, _ in alone) < 0.7 * whole  # what devices by themselves would say
 
 
 @pytest.mark.slow
