@@ -24,7 +24,8 @@ def get_config() -> ConfigDict:
     config.pretrain = _item_training(num_steps=1000, learning_rate=1e-3)
     config.pretrain.objectives = _objectives()
     config.pretrain.text = _text()
-    config.pretrain.mask_rate = 0.2  # share of events masked
+    config.pretrain.mask_rate = 0.2  # masked_item, masked_attribute: share of events masked
+    config.pretrain.update(_objective_settings())
     config.finetune = ConfigDict()
     config.finetune.tasks = ("next_item", "click")
     config.finetune.next_item = _item_training(num_steps=1000, learning_rate=1e-3)
@@ -301,6 +302,12 @@ def _objectives() -> ConfigDict:
         {  # weights in the pretraining loss, 0 = off; exactly one of the first two must be on
             "masked_item": 1.0,  # hidden events from both sides (BERT4Rec)
             "next_item": 0.0,  # the next event from those before it (SASRec): causal reading
+            "replaced_item": 0.0,  # which items were swapped for drawn ones (ELECTRA)
+            "sequence_contrast": 0.0,  # two changed copies of a sequence know each other (CL4SRec)
+            "masked_attribute": 0.0,  # categories of hidden events (S3-Rec)
+            "item_attribute": 0.0,  # the category of each item from its own vector (S3-Rec)
+            "masked_segment": 0.0,  # which span was cut out of this sequence (S3-Rec)
+            "next_session": 0.0,  # is the second half the own one or another user's
             # These read titles, with one text encoder of their own (config.pretrain.text):
             "masked_text": 0.0,  # hidden words of titles and of a corpus (BERT)
             "joint_item_text": 0.0,  # an item from its title, words of a title beside its item
@@ -325,6 +332,35 @@ def _text() -> ConfigDict:
             "reviews": False,  # masked_text: the log's text column is read beside titles
         }
     )
+
+
+def _objective_settings() -> dict[str, ConfigDict]:
+    return {
+        "replaced_item": ConfigDict(
+            {
+                "replaced_share": 0.15,  # of the events
+                "proposal": "uniform",  # or "log_uniform", by popularity rank
+            }
+        ),
+        "sequence_contrast": ConfigDict(
+            {
+                "augmentations": ("crop", "mask", "reorder"),  # each sequence gets two, drawn
+                "crop_share": 0.6,  # of the events, that stay
+                "mask_share": 0.3,  # of the events, that are hidden
+                "reorder_share": 0.6,  # of the events, that change places
+                "temperature": 0.1,
+                "sequences_per_row": 8,  # most that take part; cost grows with the square
+            }
+        ),
+        "masked_segment": ConfigDict(
+            {
+                "span_len": 3,  # events; sequences with more of them take part
+                "temperature": 0.1,
+                "sequences_per_row": 8,  # most that take part; cost grows with the square
+            }
+        ),
+        "next_session": ConfigDict({"foreign_share": 0.5}),  # of the sequences
+    }
 
 
 def _tune() -> ConfigDict:

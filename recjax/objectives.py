@@ -12,7 +12,18 @@ from ml_collections import ConfigDict
 from recjax.errors import UserError
 from recjax.models import EncoderConfig
 from recjax.recipe import catalogue_loss_of
-from recjax.tasks import Click, MaskedItem, Mixture, NextItem
+from recjax.tasks import (
+    Click,
+    ItemAttribute,
+    MaskedAttribute,
+    MaskedItem,
+    MaskedSegment,
+    Mixture,
+    NextItem,
+    NextSession,
+    ReplacedItem,
+    SequenceContrast,
+)
 from recjax.tasks.encoder_task import EncoderTask
 from recjax.text_objectives import NO_TEXTS, TEXT_OBJECTIVES, Texts
 
@@ -31,9 +42,40 @@ def _next_item(config: ConfigDict, encoder: EncoderConfig, causal: bool) -> Enco
     return NextItem(encoder, item_loss=catalogue_loss_of(config.pretrain), causal=True)
 
 
+def _replaced_item(config: ConfigDict, encoder: EncoderConfig, causal: bool) -> EncoderTask:
+    return ReplacedItem(encoder, causal=causal, **config.pretrain.replaced_item)
+
+
+def _sequence_contrast(config: ConfigDict, encoder: EncoderConfig, causal: bool) -> EncoderTask:
+    return SequenceContrast(encoder, causal=causal, **config.pretrain.sequence_contrast)
+
+
+def _masked_attribute(config: ConfigDict, encoder: EncoderConfig, causal: bool) -> EncoderTask:
+    return MaskedAttribute(encoder, causal=causal, mask_rate=config.pretrain.mask_rate)
+
+
+def _item_attribute(config: ConfigDict, encoder: EncoderConfig, causal: bool) -> EncoderTask:
+    del config, causal
+    return ItemAttribute(encoder)
+
+
+def _masked_segment(config: ConfigDict, encoder: EncoderConfig, causal: bool) -> EncoderTask:
+    return MaskedSegment(encoder, causal=causal, **config.pretrain.masked_segment)
+
+
+def _next_session(config: ConfigDict, encoder: EncoderConfig, causal: bool) -> EncoderTask:
+    return NextSession(encoder, causal=causal, **config.pretrain.next_session)
+
+
 OBJECTIVES: Mapping[str, Factory] = {
     "masked_item": _masked_item,
     "next_item": _next_item,
+    "replaced_item": _replaced_item,
+    "sequence_contrast": _sequence_contrast,
+    "masked_attribute": _masked_attribute,
+    "item_attribute": _item_attribute,
+    "masked_segment": _masked_segment,
+    "next_session": _next_session,
 }
 
 
@@ -48,7 +90,8 @@ def make_pretrain_task(
         texts: what there is to read, for objectives that do.
 
     Raises:
-        UserError: for an unknown objective, or one with a setting or weight out of range.
+        UserError: for an unknown objective, one with a setting or weight out of range, or one that
+            the engine cannot train.
     """
     weights = {name: weight for name, weight in config.pretrain.objectives.items() if weight}
     reading = {name: partial(make, texts) for name, make in TEXT_OBJECTIVES.items()}
@@ -61,9 +104,16 @@ def make_pretrain_task(
     causal = "next_item" in weights
     try:
         objectives = tuple(known[name](config, encoder, causal) for name in weights)
-        return Mixture(encoder, objectives, tuple(weights.values()))
+        mixture = Mixture(encoder, objectives, tuple(weights.values()))
     except ValueError as error:
         raise UserError(f"config.pretrain.objectives: {error}") from error
+    cut = [objective.name for objective in objectives if objective.whole_batch]
+    if cut and config.parallel.engine == "pmap":
+        raise UserError(
+            f"config.pretrain.objectives: {', '.join(cut)} compares the rows of all devices, which "
+            "pmap keeps apart; set config.parallel.engine = 'jit'"
+        )
+    return mixture
 
 
 def make_next_item_task(config: ConfigDict, encoder: EncoderConfig) -> NextItem:

@@ -149,11 +149,6 @@ def _joint_item_text(
 def _text_alignment(
     texts: Texts, config: ConfigDict, encoder: EncoderConfig, causal: bool
 ) -> EncoderTask:
-    if config.parallel.engine == "pmap":
-        raise ValueError(
-            "text_alignment compares the rows of all devices, which pmap keeps apart; "
-            "set config.parallel.engine = 'jit'"
-        )
     return TextAlignment(
         encoder,
         _text_config(texts, config),

@@ -8,11 +8,13 @@ import numpy as np
 from example_records import make_item_table, make_records
 from jax.sharding import AxisType
 
+from configs.default import get_config
 from recjax.data.loading import ClickTrainBatches, TrainBatches, evaluation_batches
 from recjax.data.record_sources import ListSource
 from recjax.judging import Ranker
 from recjax.losses import CatalogueLoss
 from recjax.models import EncoderConfig
+from recjax.objectives import OBJECTIVES, make_pretrain_task
 from recjax.optim import OptimizerConfig, make_optimizer
 from recjax.parallel import JitEngine
 from recjax.step import create_state, make_train_step
@@ -34,10 +36,24 @@ ENCODER = EncoderConfig(
     attention_dropout_rate=0.3,
     vocab_multiple=8,
 )
+
+
+def everything(item_objective):
+    """The default config with all objectives of behaviour that can go with an item objective."""
+    config = get_config()
+    config.pretrain.update(loss="sampled", num_negatives=8, negative_proposal="log_uniform")
+    for name in OBJECTIVES:
+        config.pretrain.objectives[name] = 0.5
+    others = {"masked_item", "next_item"} - {item_objective}
+    config.pretrain.objectives.update(dict.fromkeys(others, 0.0))
+    return config
+
+
 TASKS = {
     "masked_item": MaskedItem(ENCODER, mask_rate=0.3, item_loss=CatalogueLoss(loss_chunk=16)),
     "next_item": NextItem(ENCODER, causal=True, item_loss=CatalogueLoss(loss_chunk=16)),
     "click": Click(ENCODER, hidden_dims=(8,)),
+    "mixture": make_pretrain_task(everything("masked_item"), ENCODER),
 }
 # other encoders than BERT, as next-item tasks
 ENCODERS = {

@@ -9,10 +9,11 @@ from recjax.losses.binary import sigmoid_cross_entropy
 from recjax.losses.catalogue import CatalogueLoss
 from recjax.losses.cross_entropy import chunked_cross_entropy
 from recjax.losses.info_nce import info_nce
-from recjax.losses.negatives import draw_negatives
+from recjax.losses.negatives import PROPOSALS, draw_negatives
 from recjax.losses.sampled import gbce_beta, generalised_bce, sampled_cross_entropy
 
 __all__ = [
+    "PROPOSALS",
     "CatalogueLoss",
     "chunked_cross_entropy",
     "draw_negatives",

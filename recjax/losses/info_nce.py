@@ -1,6 +1,6 @@
 """InfoNCE over a whole batch, both ways, without false negatives.
 
-Called by `recjax.tasks.text_alignment`.
+Called by `recjax.tasks`.
 """
 
 import jax

@@ -35,8 +35,8 @@ def sampled_cross_entropy(
 
     Reference:
         Bengio and Senecal (2008), "Adaptive Importance Sampling to Accelerate Training of a
-        Neural Probabilistic Language Model", Sec. III; Jean et al. (2015), "On Using Very Large
-        Target Vocabulary for Neural Machine Translation", Eq. 8-11.
+        Neural Probabilistic Language Model"; Jean et al. (2015), "On Using Very Large
+        Target Vocabulary for Neural Machine Translation".
     """
     corrected = jnp.where(hits, _NEGATIVE, negative_logits - log_expected[:, None, :])
     others = jax.nn.logsumexp(corrected, axis=-1)

@@ -10,7 +10,7 @@ from recjax.models.blocks import BodyConfig, stack_layers, unstack_layers
 from recjax.models.dropout import dropout, fold_in_rows, row_uniform
 from recjax.models.embeddings import INPUTS, MASK_ID, NUM_SPECIALS, PAD_ID, UNK_ID
 from recjax.models.event_encoder import ENCODERS, EncoderConfig, EventEncoder
-from recjax.models.heads import ClickHead, ItemBias
+from recjax.models.heads import ClickHead, DenseHead, ItemBias, unit_vectors
 from recjax.models.item_text import CommonSpace, ItemToken
 from recjax.models.pretrained import read_bert, write_bert
 from recjax.models.text_bert import (
@@ -31,6 +31,7 @@ __all__ = [
     "BodyConfig",
     "ClickHead",
     "CommonSpace",
+    "DenseHead",
     "EncoderConfig",
     "EventEncoder",
     "ItemBias",
@@ -49,6 +50,7 @@ __all__ = [
     "stack_layers",
     "to_bert_settings",
     "to_text_config",
+    "unit_vectors",
     "unstack_layers",
     "write_bert",
 ]

@@ -111,6 +111,24 @@ class ClickHead(nn.Module):
         )
 
 
+class DenseHead(nn.Module):
+    """One dense layer on top of hidden states or summaries.
+
+    Attributes:
+        config: the encoder's settings.
+        features: outputs.
+    """
+
+    config: BodyConfig
+    features: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps float [..., D] to float32 [..., features]."""
+        out = dense(self.features, self.config, ("embed", None), "dense")(x)
+        return out.astype(jnp.float32)
+
+
 class Pooler(nn.Module):
     """Summarises a text by its first token, as BERT does.
 
@@ -147,3 +165,9 @@ class MaskedTokenHead(nn.Module):
         x = layer_norm(config, "norm")(nn.gelu(x, approximate=False))
         init = partitioned(nn.initializers.zeros_init(), ("words",))
         return x, self.param("bias", init, (self.vocab_size,), jnp.float32)
+
+
+def unit_vectors(x: jax.Array) -> jax.Array:
+    """Scales vectors float [..., P] to length 1, float32; 0 stays 0, with a finite gradient."""
+    x = x.astype(jnp.float32)
+    return x * jax.lax.rsqrt((x * x).sum(axis=-1, keepdims=True) + 1e-12)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from recjax.models.blocks import BodyConfig, dense, layer_norm
+from recjax.models.heads import unit_vectors
 from recjax.models.initialisers import partitioned
 
 _FIRST_SCALE = 1 / 0.07  # of similarities, and their bound: Radford et al. (2021), Sec. 2.5
@@ -77,7 +78,7 @@ class CommonSpace(nn.Module):
         sides = []
         for name, x in (("behaviour", behaviour), ("text", texts)):
             x = dense(self.dim, config, (None, None), name)(x.astype(jnp.float32))
-            sides.append(x * jax.lax.rsqrt((x * x).sum(axis=-1, keepdims=True) + 1e-12))
+            sides.append(unit_vectors(x))
         first = nn.initializers.constant(math.log(_FIRST_SCALE))
         log_scale = self.param("log_scale", partitioned(first, ()), (), jnp.float32)
         return sides[0], sides[1], jnp.exp(jnp.minimum(log_scale, math.log(_MAX_SCALE)))

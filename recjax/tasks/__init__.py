@@ -8,23 +8,34 @@ encoder's tree is the same for all of them, so `transfer` starts one task from a
 `Mixture` trains several over one encoder. There is no member axis here: the trainer vmaps.
 """
 
+from recjax.tasks.attributes import ItemAttribute, MaskedAttribute
 from recjax.tasks.click import Click
 from recjax.tasks.joint_item_text import JointItemText
 from recjax.tasks.masked_item import MaskedItem
+from recjax.tasks.masked_segment import MaskedSegment
 from recjax.tasks.masked_text import MaskedText
 from recjax.tasks.mixture import Mixture
 from recjax.tasks.next_item import NextItem
+from recjax.tasks.next_session import NextSession
 from recjax.tasks.parameters import transfer
+from recjax.tasks.replaced_item import ReplacedItem
+from recjax.tasks.sequence_contrast import SequenceContrast
 from recjax.tasks.text_alignment import TextAlignment
 from recjax.tasks.text_task import TextTask
 
 __all__ = [
     "Click",
+    "ItemAttribute",
     "JointItemText",
+    "MaskedAttribute",
     "MaskedItem",
+    "MaskedSegment",
     "MaskedText",
     "Mixture",
     "NextItem",
+    "NextSession",
+    "ReplacedItem",
+    "SequenceContrast",
     "TextAlignment",
     "TextTask",
     "transfer",

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from recjax.losses import CatalogueLoss
-from recjax.models import EncoderConfig, EventEncoder, ItemBias, fold_in_rows
+from recjax.models import DenseHead, EncoderConfig, EventEncoder, ItemBias, fold_in_rows
 from recjax.tasks import row_draws
 from recjax.tasks.parameters import Batch, Params, init_encoder, logical_specs, unbox
 
@@ -20,10 +20,12 @@ class EncoderTask(abc.ABC):
     Attributes:
         encoder: sizes and settings of the encoder.
         name: of the task, and of its loss.
+        whole_batch: whether rows are compared with each other, on all devices.
     """
 
     encoder: EncoderConfig
     name: ClassVar[str]
+    whole_batch: ClassVar[bool] = False
 
     def init(self, key: jax.Array, batch: Batch | None = None) -> Params:
         """Returns fresh float32 parameters {"encoder", "head"}; the batch's shape is irrelevant."""
@@ -82,6 +84,25 @@ class EncoderTask(abc.ABC):
     @abc.abstractmethod
     def _init_head(self, key: jax.Array) -> Any:
         """Returns boxed parameters of the head."""
+
+
+@dataclasses.dataclass(frozen=True)
+class DenseHeadTask(EncoderTask):
+    """A task with one dense layer on top of the encoder."""
+
+    @abc.abstractmethod
+    def _head_width(self) -> int:
+        """Returns the outputs of the layer."""
+
+    def _apply_head(self, params: Params, x: jax.Array) -> jax.Array:
+        """Maps hidden states or summaries float [..., D] to float32 [..., head width]."""
+        return cast(jax.Array, self._head().apply({"params": params["head"]}, x))
+
+    def _head(self) -> DenseHead:
+        return DenseHead(self.encoder, self._head_width())
+
+    def _init_head(self, key: jax.Array) -> Any:
+        return self._head().init(key, jnp.zeros((1, self.encoder.hidden_dim)))["params"]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -43,6 +43,7 @@ class TextAlignment(TextTask):
     causal: bool = False
     dim: int = 64
     name: ClassVar[str] = "text_alignment"
+    whole_batch: ClassVar[bool] = True
     site: ClassVar[int] = row_draws.TEXT_ALIGNMENT
 
     def __post_init__(self) -> None:

@@ -51,3 +51,11 @@ def test_a_batch_of_padding_has_loss_0_and_finite_gradients():
 
     value, gradient = jax.jit(jax.value_and_grad(total))(jnp.ones((3, 2)))
     assert value == 0 and not np.asarray(gradient).any()
+
+
+def test_partners_are_the_own_ones_not_the_first_or_the_next():
+    """Labels of zeros for all rows, or partners of other rows, would cost 4 nats and more."""
+    vectors = np.eye(5)
+    assert _ours(vectors, vectors, np.arange(5), np.ones(5, np.float32))[0] < 0.2
+    shifted = np.roll(vectors, 1, axis=0)
+    assert _ours(vectors, shifted, np.arange(5), np.ones(5, np.float32))[0] > 20
