@@ -29,7 +29,7 @@ def config():
 
 
 def plans_of(config, stages=STAGES):
-    encoder = make_encoder(config, vocab_size=123 + NUM_SPECIALS, num_categories=8)
+    encoder = make_encoder(config, vocab_size=123 + NUM_SPECIALS, num_categories=8, platform="cpu")
     return dry_run.plan_trainings(config, encoder, stages)
 
 
