@@ -31,6 +31,8 @@ def get_config() -> ConfigDict:
     config.finetune.next_item = _item_training(num_steps=1000, learning_rate=1e-3)
     config.finetune.next_item.causal = True  # False: one query per sequence, [MASK] at its end
     config.finetune.click = _training(num_steps=500, learning_rate=1e-3)
+    config.finetune.next_item.adapt = _adaptation()
+    config.finetune.click.adapt = _adaptation()
     config.finetune.click.hidden_dims = (64, 32)  # widths of the click tower
     config.tune = _tune()
     config.evaluate = _evaluate()
@@ -295,6 +297,19 @@ def _item_training(num_steps: int, learning_rate: float) -> ConfigDict:
     training.negative_proposal = "uniform"  # or "log_uniform", by popularity rank
     training.gbce_calibration = 0.75  # gbce: t, 0 = plain binary, 1 = corrects for the sampling
     return training
+
+
+def _adaptation() -> ConfigDict:
+    return ConfigDict(
+        {  # with a method few new parameters and the head learn, the encoder stays as pretrained
+            "method": "none",  # "lora", "adapter", "prefix"
+            "rank": 8,  # lora: of the pair A B that is added to a kernel ...
+            "alpha": 16.0,  # ... times alpha / rank
+            "targets": (".*/(query_key_value|output)/kernel",),  # lora: paths of the kernels
+            "dim": 16,  # adapter: width of the bottleneck behind each part of a block
+            "length": 8,  # prefix: learned positions per layer
+        }
+    )
 
 
 def _objectives() -> ConfigDict:

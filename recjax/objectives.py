@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from recjax.errors import UserError
 from recjax.models import EncoderConfig
-from recjax.recipe import catalogue_loss_of
+from recjax.recipe import catalogue_loss_of, make_adaptation
 from recjax.tasks import (
     Click,
     ItemAttribute,
@@ -124,7 +124,12 @@ def make_next_item_task(config: ConfigDict, encoder: EncoderConfig) -> NextItem:
     """
     settings = config.finetune.next_item
     try:
-        return NextItem(encoder, item_loss=catalogue_loss_of(settings), causal=settings.causal)
+        return NextItem(
+            encoder,
+            item_loss=catalogue_loss_of(settings),
+            causal=settings.causal,
+            adapt=make_adaptation(settings.adapt),
+        )
     except ValueError as error:
         raise UserError(f"config.finetune.next_item: {error}") from error
 
@@ -133,7 +138,8 @@ def make_click_task(config: ConfigDict, encoder: EncoderConfig) -> Click:
     """Returns the click task; it reads the history the way the encoder was pretrained."""
     hidden_dims = tuple(config.finetune.click.hidden_dims)
     causal = config.pretrain.objectives.next_item > 0
-    return Click(encoder, hidden_dims=hidden_dims, causal=causal)
+    adapt = make_adaptation(config.finetune.click.adapt)
+    return Click(encoder, hidden_dims=hidden_dims, causal=causal, adapt=adapt)
 
 
 FINETUNING: Mapping[str, Callable[[ConfigDict, EncoderConfig], NextItem | Click]] = {

@@ -4,7 +4,7 @@ The experiment trains with these functions; the ahead-of-time compile lowers the
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -19,6 +19,7 @@ from recjax.losses import CatalogueLoss
 from recjax.models import EncoderConfig
 from recjax.optim import OptimizerConfig, frozen, make_optimizer
 from recjax.step import Task, create_state, make_train_step, row_keys
+from recjax.tasks import Adaptation
 
 Tree = Any
 
@@ -48,7 +49,7 @@ def make_recipe(task: Task, settings: ConfigDict, axis_name: str | None) -> Reci
     Raises:
         UserError: when a setting is out of range, or freezes what is not there.
     """
-    optimizer = optimizer_of(settings, task)
+    optimizer, rules = optimizer_of(settings, task), (*settings.freeze, *task.held)
     return Recipe(
         init_params=jax.vmap(lambda seed: task.init(jax.random.key(seed), {})),
         create=partial(create_state, optimizer=optimizer, averages=settings.ema_decay > 0),
@@ -56,7 +57,7 @@ def make_recipe(task: Task, settings: ConfigDict, axis_name: str | None) -> Reci
             task,
             optimizer,
             axis_name,
-            frozen=partial(frozen, rules=settings.freeze) if settings.freeze else None,
+            frozen=partial(frozen, rules=rules) if rules else None,
             ema_decay=settings.ema_decay,
             accumulate_steps=settings.accumulate_steps,
         ),
@@ -94,6 +95,7 @@ def optimizer_of(settings: ConfigDict, task: Task) -> optax.GradientTransformati
         if not 0 <= settings.ema_decay < 1:
             raise ValueError(f"ema_decay must be in [0, 1), got {settings.ema_decay}")
         config = OptimizerConfig(**{name: settings[name] for name in names})
+        config = replace(config, freeze=(*config.freeze, *task.held))
         frozen(jax.eval_shape(lambda: task.init(jax.random.key(0), {})), config.freeze)
     except ValueError as error:
         raise UserError(f"training settings: {error}") from error
@@ -133,3 +135,15 @@ def make_encoder(
         ).on_platform(platform)
     except ValueError as error:
         raise UserError(f"config.model: {error}") from error
+
+
+def make_adaptation(settings: ConfigDict) -> Adaptation:
+    """Returns how a task adapts the encoder, from the `adapt` section of its settings.
+
+    Raises:
+        UserError: when a setting is unknown or out of range.
+    """
+    try:
+        return Adaptation(**settings)
+    except ValueError as error:
+        raise UserError(f"config.finetune: {error}") from error

@@ -23,6 +23,10 @@ CompiledStep = Callable[["TrainState", Tree, Tree], tuple["TrainState", dict[str
 class Task(Protocol):
     """What the step needs of a task; see `recjax.tasks`."""
 
+    @property
+    def held(self) -> tuple[str, ...]:
+        """Returns rules of parameters that the task itself holds still."""
+
     def init(self, key: jax.Array, batch: Any) -> Any:
         """Returns fresh parameters of one member."""
 

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from recjax.models.adapters import Prefix
 from recjax.models.attention_kernels import attend_cudnn, attend_splash
 from recjax.models.dropout import dropout
 from recjax.models.initialisers import kernel_init, partitioned
@@ -87,12 +88,14 @@ class SelfAttention(nn.Module):
         dropout_rate: on the attention weights.
         dtype: compute dtype; parameters are float32.
         kernel: what computes it, see `attend`.
+        prefix_len: learned positions that are looked at too; 0 = none.
     """
 
     num_heads: int
     dropout_rate: float
     dtype: jnp.dtype
     kernel: str
+    prefix_len: int = 0
 
     @nn.compact
     def __call__(
@@ -126,6 +129,8 @@ class SelfAttention(nn.Module):
             keys=keys,
             site=site,
         )
+        if self.prefix_len:
+            mixed = mixed + Prefix(self.prefix_len, self.dtype, name="prefix")(query)
         return nn.DenseGeneral(
             width,
             axis=(-2, -1),

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from recjax.models.adapters import Adapter
 from recjax.models.attention import SelfAttention
 from recjax.models.dropout import dropout
 from recjax.models.initialisers import kernel_init, partitioned
@@ -50,6 +51,8 @@ class BodyConfig:
             layers' parameters are one tree with a leading layer axis (see `stack_layers`).
         remat: what the backward pass computes again: "none", "dots" (all but matrix products with
             weights) or "full".
+        adapter_dim: width of the bottleneck behind each part of a block; 0 = none.
+        prefix_len: learned positions that each attention looks at too; 0 = none.
 
     Raises:
         ValueError: if a setting is out of range, naming it.
@@ -68,6 +71,8 @@ class BodyConfig:
     dtype: str = "float32"
     scan: bool = False
     remat: str = "none"
+    adapter_dim: int = 0
+    prefix_len: int = 0
 
     def __post_init__(self) -> None:
         for name in ("num_layers", "hidden_dim", "num_heads", "mlp_dim", "max_len"):
@@ -109,9 +114,15 @@ class Block(nn.Module):
         keys: jax.Array | None,
         site: int | jax.Array,
     ) -> jax.Array:
-        """Adds dropout(part(x)) to x [B, T, D], with a layer norm before the part or at the end."""
+        """Adds dropout(part(x)) to x [B, T, D], with a layer norm before the part or at the end.
+
+        Where `adapter_dim` asks for it, an adapter stands behind the part.
+        """
         config, norm = self.config, layer_norm(self.config, norm_name)
         y = part(norm(x) if config.norm == "pre" else x)
+        if config.adapter_dim:
+            name = norm_name.replace("norm", "adapter")
+            y = Adapter(config.adapter_dim, y.dtype, name=name)(y)
         x = x + dropout(y, config.dropout_rate, keys, site=site)
         return norm(x) if config.norm == "post" else x
 
@@ -148,6 +159,7 @@ class TransformerBlock(Block):
             config.attention_dropout_rate,
             jnp.dtype(config.dtype),
             config.attention,
+            config.prefix_len,
             name="attention",
         )
         x = self.residual(

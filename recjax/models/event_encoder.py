@@ -28,8 +28,8 @@ ENCODERS: Mapping[str, type[Block]] = {
 class EncoderConfig(BodyConfig):
     """Sizes and settings of the encoder; see also `BodyConfig`.
 
-    Field names equal the keys of `config.model`, norm_epsilon aside. There `attention` may be
-    "auto", which `on_platform` replaces.
+    Field names equal the keys of `config.model`, but for norm_epsilon, adapter_dim and prefix_len.
+    There `attention` may be "auto", which `on_platform` replaces.
 
     Attributes:
         vocab_size: item ids, the five specials included.

@@ -8,6 +8,7 @@ encoder's tree is the same for all of them, so `transfer` starts one task from a
 `Mixture` trains several over one encoder. There is no member axis here: the trainer vmaps.
 """
 
+from recjax.tasks.adaptation import Adaptation
 from recjax.tasks.attributes import ItemAttribute, MaskedAttribute
 from recjax.tasks.click import Click
 from recjax.tasks.joint_item_text import JointItemText
@@ -24,6 +25,7 @@ from recjax.tasks.text_alignment import TextAlignment
 from recjax.tasks.text_task import TextTask
 
 __all__ = [
+    "Adaptation",
     "Click",
     "ItemAttribute",
     "JointItemText",

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from recjax.losses import CatalogueLoss
 from recjax.models import DenseHead, EncoderConfig, EventEncoder, ItemBias, fold_in_rows
 from recjax.tasks import row_draws
+from recjax.tasks.adaptation import Adaptation, init_adapt
 from recjax.tasks.parameters import Batch, Params, init_encoder, logical_specs, unbox
 
 
@@ -19,16 +20,26 @@ class EncoderTask(abc.ABC):
 
     Attributes:
         encoder: sizes and settings of the encoder.
+        adapt: whether and how new parameters, under "adapt", learn in the encoder's place.
         name: of the task, and of its loss.
         whole_batch: whether rows are compared with each other, on all devices.
     """
 
     encoder: EncoderConfig
+    adapt: Adaptation = dataclasses.field(default=Adaptation(), kw_only=True)
     name: ClassVar[str]
     whole_batch: ClassVar[bool] = False
 
+    @property
+    def held(self) -> tuple[str, ...]:
+        """Rules (see `recjax.optim.frozen`) of parameters that the task itself holds still."""
+        return self.adapt.held
+
     def init(self, key: jax.Array, batch: Batch | None = None) -> Params:
-        """Returns fresh float32 parameters {"encoder", "head"}; the batch's shape is irrelevant."""
+        """Returns fresh float32 parameters {"encoder", "head"}; the batch's shape is irrelevant.
+
+        With a method of `adapt` there is "adapt" beside them.
+        """
         del batch
         return unbox(self._init_boxed(key))
 
@@ -49,20 +60,32 @@ class EncoderTask(abc.ABC):
         x = self._call_encoder(params, "embed", batch, constants)
         return self._call_encoder(params, "encode", x, batch, causal, keys)
 
+    def encoder_params(self, params: Params) -> Params:
+        """Returns the parameters that the encoder is applied with; low-rank pairs are merged."""
+        if self.adapt.method == "none":
+            return params["encoder"]
+        return self.adapt.merge(params["encoder"], params["adapt"])
+
     def _call_encoder(self, params: Params, method: str, *arguments: Any) -> jax.Array:
-        variables = {"params": params["encoder"]}
+        variables = {"params": self.encoder_params(params)}
         return cast(
-            jax.Array, EventEncoder(self.encoder).apply(variables, *arguments, method=method)
+            jax.Array,
+            EventEncoder(self.adapt.extend(self.encoder)).apply(
+                variables, *arguments, method=method
+            ),
         )
 
     def _init_boxed(self, key: jax.Array) -> Any:
         encoder_key, head_key = jax.random.split(key)
         encoder = init_encoder(self.encoder, encoder_key)
-        return {
+        params = {
             "encoder": encoder,
             "head": self._init_head(head_key),
             **self._init_towers(jax.random.fold_in(key, 2)),
         }
+        if self.adapt.method == "none":
+            return params
+        return params | {"adapt": init_adapt(self.adapt, self.encoder, encoder, encoder_key)}
 
     def _init_towers(self, key: jax.Array) -> Params:
         """Returns boxed parameters of more encoders by name, which a mixture's objectives share."""
