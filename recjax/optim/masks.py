@@ -57,7 +57,7 @@ def depth_scales(params: Tree, decay: float) -> Tree:
     """Returns each parameter's factor of the learning rate, smaller towards the input.
 
     The head and all behind the last of L layers have 1, layer i has decay^(L - i) (i from 0), the
-    embeddings decay^(L + 1).
+    embeddings decay^(L + 1). Each tower, the first name of a path, has its own L.
 
     Args:
         params: layers_0, layers_1, ... or `layers` [L, ...] somewhere in their paths.
@@ -69,12 +69,14 @@ def depth_scales(params: Tree, decay: float) -> Tree:
     Reference:
         Clark et al. (2020), "ELECTRA", App. B; Bao et al. (2022), "BEiT", App. D.
     """
-    leaves = [(path_name(path), leaf) for path, leaf in _leaves(params)]
-    depth = max((_num_layers(name, leaf) for name, leaf in leaves), default=0)
+    depths: dict[str, int] = {}
+    for path, leaf in jax.tree_util.tree_flatten_with_path(params)[0]:
+        tower, _, name = path_name(path).partition("/")
+        depths[tower] = max(depths.get(tower, 0), _num_layers(name, leaf))
 
     def scale(path: tuple[Any, ...], leaf: Any) -> np.ndarray:
-        name = path_name(path)
-        layer, parts = _LAYER.search(name), name.split("/")
+        tower, _, name = path_name(path).partition("/")
+        depth, layer, parts = depths[tower], _LAYER.search(name), name.split("/")
         if layer:
             below = np.asarray(depth - int(layer[1]))
         elif "layers" in parts:
@@ -107,10 +109,6 @@ def _matches(rule: str, names: list[str]) -> list[str]:
 
 def _by_name(question: Any, params: Tree) -> Tree:
     return jax.tree_util.tree_map_with_path(lambda path, _: question(path_name(path)), params)
-
-
-def _leaves(params: Tree) -> Any:
-    return jax.tree_util.tree_flatten_with_path(params)[0]
 
 
 def _last(name: str) -> str:

@@ -51,6 +51,15 @@ def test_layers_learn_slower_towards_the_input():
     assert np.all(scales["encoder/embedding/item/table"] == 0.125)
 
 
+def test_each_tower_has_a_depth_of_its_own():
+    params = make_params()
+    short = {name: part for name, part in params["encoder"].items() if name != "layers_1"}
+    scales = flat(depth_scales({**params, "text": short}, 0.5))
+    assert np.all(scales["text/layers_0/mlp_in/kernel"] == 0.5)
+    assert np.all(scales["text/embedding/item/table"] == 0.25)
+    assert np.all(scales["encoder/layers_0/mlp_in/kernel"] == 0.25)
+
+
 def test_scanned_layers_have_the_factors_of_written_out_ones():
     params = make_params()
 
