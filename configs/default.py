@@ -305,7 +305,8 @@ def _adaptation() -> ConfigDict:
             "method": "none",  # "lora", "adapter", "prefix"
             "rank": 8,  # lora: of the pair A B that is added to a kernel ...
             "alpha": 16.0,  # ... times alpha / rank
-            "targets": (".*/(query_key_value|output)/kernel",),  # lora: paths of the kernels
+            # lora: paths of the kernels
+            "targets": (".*/(query_key_value|gate_value_query_key|output)/kernel",),
             "dim": 16,  # adapter: width of the bottleneck behind each part of a block
             "length": 8,  # prefix: learned positions per layer
         }

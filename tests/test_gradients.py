@@ -1,9 +1,12 @@
+import re
 from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
 from tiny_training import OPTIMIZER, one_device, train_steps
 
 from recjax.gradients import compute_gradients, sum_over_parts
@@ -48,6 +51,19 @@ def test_every_row_is_in_one_part():
     batch = {"x": jnp.arange(ROWS)}
     together = sum_over_parts(lambda part: jnp.bincount(part["x"], length=ROWS), batch, 4)
     np.testing.assert_array_equal(together, 1)
+
+
+def test_rows_that_are_cut_over_devices_do_not_move():
+    mesh = make_engine("jit", {"data": -1}).mesh
+    params, batch = problem()
+    batch = jax.tree.map(lambda leaf: jnp.tile(leaf, (4,) + (1,) * (leaf.ndim - 1)), batch)
+    run = jax.jit(
+        lambda params, batch: compute_gradients(losses, params, batch, parts=2),
+        in_shardings=(NamedSharding(mesh, P()), NamedSharding(mesh, P("data"))),
+    )
+    text = run.lower(params, batch).compile().as_text()
+    assert "all-reduce" in text
+    assert not re.search("all-to-all|all-gather|collective-permute", text)
 
 
 def test_weights_of_all_parts_cost_no_forward_pass():

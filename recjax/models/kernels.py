@@ -20,7 +20,7 @@ def kernel_axes(path: str, ndim: int) -> KernelAxes | None:
     Args:
         path: names from the root joined by "/"; under "layers" the first axis is the layer's.
         ndim: axes without member axis. Two: [in, out]; three: [H, D, out] (attention's output);
-            four: [in, 3, H, D] (query, key and value, three matrices).
+            four: [in, n, H, D] (n matrices: query, key and value; HSTU's four).
 
     Returns:
         The axes, or None for what is no stack of matrices.

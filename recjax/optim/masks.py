@@ -22,12 +22,12 @@ def path_name(path: tuple[Any, ...]) -> str:
 
 
 def decays(params: Tree) -> Tree:
-    """Returns a tree of bools: True where weight decay applies (kernels of dense layers).
+    """Returns a tree of bools: True where weight decay applies (kernels, recurrent ones too).
 
     Biases, norm scales and embedding tables are left alone: a decayed table row shrinks at every
     step in which its item does not occur.
     """
-    return _by_name(lambda name: _last(name) == "kernel", params)
+    return _by_name(lambda name: _last(name).endswith("kernel"), params)
 
 
 def is_table(params: Tree) -> Tree:

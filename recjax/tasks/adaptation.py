@@ -45,7 +45,7 @@ class Adaptation:
     method: str = "none"
     rank: int = 8
     alpha: float = 16.0
-    targets: tuple[str, ...] = (".*/(query_key_value|output)/kernel",)
+    targets: tuple[str, ...] = (".*/(query_key_value|gate_value_query_key|output)/kernel",)
     dim: int = 16
     length: int = 8
 
