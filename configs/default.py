@@ -292,7 +292,9 @@ def _item_training(num_steps: int, learning_rate: float) -> ConfigDict:
     """A training that predicts items: also the loss over the catalogue."""
     training = _training(num_steps, learning_rate)
     training.loss = "full"  # softmax over all items; "sampled" (softmax) or "gbce": over draws
-    training.loss_chunk = 1024  # full: items per chunk of the loss; more on accelerators
+    training.loss_chunk = (
+        1024  # full: items per tile, an eighth as many tokens; more on accelerators
+    )
     training.num_negatives = 256  # sampled, gbce: items drawn per row of the batch
     training.negative_proposal = "uniform"  # or "log_uniform", by popularity rank
     training.gbce_calibration = 0.75  # gbce: t, 0 = plain binary, 1 = corrects for the sampling

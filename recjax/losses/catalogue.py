@@ -23,7 +23,7 @@ class CatalogueLoss:
     Attributes:
         loss: "full": softmax over all items; "sampled": softmax over the target and draws, with
             logQ correction; "gbce": binary, the target against draws.
-        loss_chunk: full: most items whose logits exist at once.
+        loss_chunk: full: most items whose logits exist at once, for an eighth as many tokens.
         num_negatives: others: K, draws per row of the batch, shared by the targets of a row.
         negative_proposal: others: "uniform" or "log_uniform", see `draw_negatives`.
         gbce_calibration: gbce: t in [0, 1], see `gbce_beta`.

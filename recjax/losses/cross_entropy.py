@@ -1,22 +1,27 @@
 """Full softmax cross-entropy over the catalogue, with memory independent of tokens x items.
 
-Logits exist for one chunk of items at a time: the forward pass keeps a running log-sum-exp, the
-backward pass computes each chunk's logits again (four matrix products instead of three, and no
-[N, V] array is ever written). Chunks that fit the cache make it faster than the dense form too.
+Logits exist for one tile of tokens and items at a time (see `recjax.losses.tiles`): the forward
+pass keeps a running log-sum-exp, the backward pass computes each tile's logits again (four matrix
+products instead of three, and no [N, V] array is ever written). Tokens without weight, most of a
+padded batch, cost nothing, and tiles that fit the cache make it faster than the dense form too.
 Sampled losses do not live here. Called by `recjax.tasks`.
 """
 
 import functools
-from collections.abc import Callable
-from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
 
+from recjax.losses.tiles import (
+    add_slice,
+    chunk_ids,
+    over_items,
+    over_tokens,
+    take_slice,
+)
 from recjax.models.item_axis import ItemAxis
 
 _NEGATIVE = -1e30  # finite: a masked logit must not make NaN of an empty running maximum
-_Carry = TypeVar("_Carry")
 _Gradients = tuple[jax.Array, jax.Array, jax.Array]
 
 
@@ -43,8 +48,8 @@ def chunked_cross_entropy(
         bias: float32 [V] or None.
         targets: int32 [N], item ids.
         weights: float32 [N], 0 for rows without a target.
-        chunk: most items whose logits exist at once (static); [N, chunk] floats of memory. About
-            a thousand is best on a CPU, more on an accelerator.
+        chunk: most items whose logits exist at once, for an eighth as many tokens (static); so
+            chunk^2 / 8 floats of memory. About a thousand is best on a CPU, more on an accelerator.
         num_specials: ids 0 .. num_specials - 1 are not items (static).
 
     Returns:
@@ -102,7 +107,9 @@ def _forward(
     axis: ItemAxis,
 ) -> tuple[jax.Array, tuple]:
     part = functools.partial(_log_likelihood_part, chunk, num_specials, axis)
-    log_normaliser, target_logits = axis.split(part, "bttb", "bb")(hidden, table, bias, targets)
+    log_normaliser, target_logits = axis.split(part, "bttbb", "bb")(
+        hidden, table, bias, targets, weights
+    )
     losses = jnp.where(weights > 0, log_normaliser - target_logits, 0)
     return (losses * weights).sum(), (hidden, table, bias, targets, weights, log_normaliser, losses)
 
@@ -133,10 +140,33 @@ def _log_likelihood_part(
     table: jax.Array,
     bias: jax.Array,
     targets: jax.Array,
+    weights: jax.Array,
+) -> tuple[jax.Array, jax.Array]:
+    """Log-normalisers (inf without weight) and target logits, float32 [N] each."""
+    first_row = axis.first_row(len(table))
+    hidden, targets, weights = map(axis.gather, (hidden, targets, weights))
+    specials = num_specials - first_row
+
+    def add_block(carry: tuple, rows: jax.Array) -> tuple[jax.Array, jax.Array]:
+        part = _log_sum_exp(_take(hidden, rows), table, bias, chunk, specials)
+        high, total = (
+            old.at[rows].set(new, mode="drop") for old, new in zip(carry, part, strict=True)
+        )
+        return high, total
+
+    empty = jnp.full(len(hidden), _NEGATIVE), jnp.zeros(len(hidden))
+    high, total = over_tokens(add_block, empty, weights, _block(chunk))
+    highest = axis.max_over_table(high)
+    total = axis.sum_over_table(total * jnp.exp(high - highest))
+    log_normaliser = jnp.where(weights > 0, highest + jnp.log(total), jnp.inf)
+    target_logits = _target_logits(axis, hidden, table, bias, targets - first_row)
+    return axis.own(log_normaliser), axis.own(target_logits)
+
+
+def _log_sum_exp(
+    hidden: jax.Array, table: jax.Array, bias: jax.Array, chunk: int, specials: int | jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     """One pass over the chunks with a running maximum and a running sum of exponentials."""
-    first_row = axis.first_row(len(table))
-    hidden, targets = axis.gather(hidden), axis.gather(targets) - first_row
 
     def add_chunk(
         carry: tuple[jax.Array, jax.Array], start: jax.Array, first: jax.Array
@@ -148,15 +178,18 @@ def _log_likelihood_part(
         return new_high, total + jnp.exp(logits - new_high[:, None]).sum(axis=-1)
 
     empty = jnp.full(len(hidden), _NEGATIVE), jnp.zeros(len(hidden))
-    high, total = _over_chunks(add_chunk, empty, len(table), chunk, num_specials - first_row)
-    highest = axis.max_over_table(high)
-    total = axis.sum_over_table(total * jnp.exp(high - highest))
+    return over_items(add_chunk, empty, len(table), chunk, specials)
+
+
+def _target_logits(
+    axis: ItemAxis, hidden: jax.Array, table: jax.Array, bias: jax.Array, targets: jax.Array
+) -> jax.Array:
+    """Logits of targets, float32 [N]; each device answers for those among its rows."""
     rows = jnp.take(table, targets, axis=0, mode="clip").astype(hidden.dtype).astype(jnp.float32)
-    target_logits = (hidden.astype(jnp.float32) * rows).sum(axis=-1)
-    target_logits += jnp.take(bias, targets, mode="clip")
+    logits = (hidden.astype(jnp.float32) * rows).sum(axis=-1)
+    logits += jnp.take(bias, targets, mode="clip")
     mine = (targets >= 0) & (targets < len(table))
-    target_logits = axis.sum_over_table(jnp.where(mine, target_logits, 0))
-    return axis.own(highest + jnp.log(total)), axis.own(target_logits)
+    return axis.sum_over_table(jnp.where(mine, logits, 0))
 
 
 def _gradient_part(
@@ -175,73 +208,54 @@ def _gradient_part(
     hidden, scale, log_normaliser = map(axis.gather, (hidden, scale, log_normaliser))
     targets = axis.gather(targets) - first_row
 
+    def add_block(carry: _Gradients, rows: jax.Array) -> _Gradients:
+        d_hidden, d_table, d_bias = carry
+        inputs = _take(hidden, rows), _take(targets, rows), _take(scale, rows)
+        normaliser = _take(log_normaliser, rows, jnp.inf)
+        d_rows, d_table, d_bias = _block_gradient(
+            (*inputs, normaliser), table, bias, (d_table, d_bias), chunk, num_specials - first_row
+        )
+        return d_hidden.at[rows].set(d_rows, mode="drop"), d_table, d_bias
+
+    empty = (
+        jnp.zeros(hidden.shape, jnp.float32),
+        jnp.zeros(table.shape[::-1], jnp.float32),  # as columns: no tile has to be turned round
+        jnp.zeros(bias.shape, jnp.float32),
+    )
+    d_hidden, d_table, d_bias = over_tokens(add_block, empty, scale, _block(chunk))
+    d_table, d_bias = axis.sum_over_batch(d_table.T), axis.sum_over_batch(d_bias)
+    return axis.scatter_sum(d_hidden), d_table, d_bias
+
+
+def _block_gradient(
+    block: tuple[jax.Array, jax.Array, jax.Array, jax.Array],
+    table: jax.Array,
+    bias: jax.Array,
+    totals: tuple[jax.Array, jax.Array],
+    chunk: int,
+    specials: int | jax.Array,
+) -> _Gradients:
+    """Gradient of hidden [S, D]; totals of table [D, V] and bias [V] with this block's added."""
+    hidden, targets, scale, log_normaliser = block
+
     def add_chunk(carry: _Gradients, start: jax.Array, first: jax.Array) -> _Gradients:
         d_hidden, d_table, d_bias = carry
         logits = _chunk_logits(hidden, table, bias, start, first, chunk)
-        ids = _chunk_ids(start, table.shape[0], chunk)
+        ids = chunk_ids(start, table.shape[0], chunk)
         # An item that an earlier chunk also covers (the last one overlaps) counts there only.
         is_target = (ids[None, :] == targets[:, None]) & (ids >= first)[None, :]
         delta = jnp.exp(logits - log_normaliser[:, None]) - is_target
         delta = (delta * scale[:, None]).astype(hidden.dtype)
-        rows = _slice(table, start, chunk).astype(hidden.dtype)
-        d_rows = _matmul(delta.T, hidden)
-        d_biases = delta.astype(jnp.float32).sum(axis=0)
-        d_table = _add_slice(d_table, d_rows, start)
-        return d_hidden + _matmul(delta, rows), d_table, _add_slice(d_bias, d_biases, start)
+        rows = take_slice(table, start, chunk).astype(hidden.dtype)
+        d_table = add_slice(d_table, _matmul(hidden.T, delta), start)
+        d_bias = add_slice(d_bias, delta.astype(jnp.float32).sum(axis=0), start)
+        return d_hidden + _matmul(delta, rows), d_table, d_bias
 
-    empty = (
-        jnp.zeros(hidden.shape, jnp.float32),
-        jnp.zeros(table.shape, jnp.float32),
-        jnp.zeros(bias.shape, jnp.float32),
-    )
-    specials = num_specials - first_row
-    d_hidden, d_table, d_bias = _over_chunks(add_chunk, empty, len(table), chunk, specials)
-    return axis.scatter_sum(d_hidden), axis.sum_over_batch(d_table), axis.sum_over_batch(d_bias)
+    empty = jnp.zeros(hidden.shape, jnp.float32)
+    return over_items(add_chunk, (empty, *totals), len(table), chunk, specials)
 
 
 _weighted_sum.defvjp(_forward, _backward)
-
-
-def _over_chunks(
-    add_chunk: Callable[[_Carry, jax.Array, jax.Array], _Carry],
-    carry: _Carry,
-    num_rows: int,
-    chunk: int,
-    num_specials: int | jax.Array,
-) -> _Carry:
-    """Runs add_chunk(carry, start, first new id) over equal chunks; the last one may overlap."""
-    size = _chunk_size(num_rows, chunk)
-    num_chunks = -(-num_rows // size)
-    if num_chunks == 1:
-        return add_chunk(carry, jnp.int32(0), jnp.asarray(num_specials, jnp.int32))
-
-    def body(index: jax.Array, carry: _Carry) -> _Carry:
-        start = jnp.minimum(index * size, num_rows - size)
-        return add_chunk(carry, start, jnp.maximum(index * size, num_specials))
-
-    return jax.lax.fori_loop(0, num_chunks, body, carry)
-
-
-def _chunk_size(num_rows: int, chunk: int) -> int:
-    """Splits the rows evenly, so that the last chunk is not mostly overlap."""
-    num_chunks = -(-num_rows // chunk)
-    return -(-num_rows // num_chunks)
-
-
-def _chunk_ids(start: jax.Array, num_rows: int, chunk: int) -> jax.Array:
-    return start + jnp.arange(_chunk_size(num_rows, chunk), dtype=jnp.int32)
-
-
-def _slice(values: jax.Array, start: jax.Array, chunk: int) -> jax.Array:
-    size = _chunk_size(values.shape[0], chunk)
-    return jax.lax.dynamic_slice_in_dim(values, start, size) if size < len(values) else values
-
-
-def _add_slice(total: jax.Array, part: jax.Array, start: jax.Array) -> jax.Array:
-    if len(part) == len(total):
-        return total + part
-    old = jax.lax.dynamic_slice_in_dim(total, start, len(part))
-    return jax.lax.dynamic_update_slice_in_dim(total, old + part, start, 0)
 
 
 def _chunk_logits(
@@ -253,12 +267,22 @@ def _chunk_logits(
     chunk: int,
 ) -> jax.Array:
     """Logits float32 [N, size] of the items from `start`; ids below `first` are masked out."""
-    rows = _slice(table, start, chunk).astype(hidden.dtype)
-    ids = _chunk_ids(start, table.shape[0], chunk)
+    rows = take_slice(table, start, chunk).astype(hidden.dtype)
+    ids = chunk_ids(start, table.shape[0], chunk)
     # Masking the bias [size] instead of the logits [N, size] saves a pass over the large array.
-    masked_bias = jnp.where(ids >= first, _slice(bias, start, chunk), _NEGATIVE)
+    masked_bias = jnp.where(ids >= first, take_slice(bias, start, chunk), _NEGATIVE)
     return _matmul(hidden, rows.T) + masked_bias[None, :]
 
 
 def _matmul(left: jax.Array, right: jax.Array) -> jax.Array:
     return jnp.matmul(left, right, preferred_element_type=jnp.float32)
+
+
+def _block(chunk: int) -> int:
+    """Tokens of a tile: few, since on average half a block at the end carries no weight."""
+    return -(-chunk // 8)
+
+
+def _take(values: jax.Array, rows: jax.Array, fill: float = 0) -> jax.Array:
+    """Takes values [N, ...] at rows int32 [S]; `fill` at row N, which is none."""
+    return values.at[rows].get(mode="fill", fill_value=fill)

@@ -43,7 +43,7 @@ class ItemAxis:
 
     def split(self, function: Callable[..., Any], arguments: str, results: str) -> Callable:
         """Returns `function` on each device's parts; "t" is cut like the table, "b" the batch."""
-        if not self.table:
+        if not self.table and not self.batch:
             return function
         spec = {"t": PartitionSpec(self.table), "b": PartitionSpec(self.batch)}
         out = tuple(spec[letter] for letter in results)
@@ -91,7 +91,7 @@ class ItemAxis:
     def sum_over_batch(self, values: jax.Array) -> jax.Array:
         """Sum of table gradients [v, ...] over devices with the same rows of the table."""
         rest = tuple(axis for axis in self.batch if axis not in self.table)
-        return jax.lax.psum(values, rest) if self.table and rest else values
+        return jax.lax.psum(values, rest) if rest else values
 
 
 def look_up(table: jax.Array, ids: jax.Array) -> jax.Array:

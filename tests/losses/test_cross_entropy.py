@@ -3,10 +3,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import linen as nn
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from recjax.losses import chunked_cross_entropy
+from recjax.losses.tiles import over_tokens
+from recjax.parallel.rules import flax_rules
 
 NUM_ROWS, NUM_ITEMS, WIDTH = 16, 43, 8
 
@@ -85,6 +88,41 @@ def test_bfloat16_hidden_is_close_and_gradients_keep_their_dtypes():
     assert abs(value / exact - 1) < 0.01
 
 
+def test_tokens_without_weight_change_nothing_wherever_they_stand():
+    hidden, table, bias, targets, _ = _inputs(num_rows=40)
+
+    def gradients(loss):
+        return jax.jit(jax.value_and_grad(loss, (0, 1, 2)))
+
+    chunked, dense = gradients(_chunked(32)), gradients(_dense)
+    for used in (0, 1, 7, 8, 40):
+        weights = np.zeros(40, np.float32)
+        weights[np.random.default_rng(0).permutation(40)[:used]] = 1.5
+        found = chunked(hidden, table, bias, targets, weights)
+        loud = jnp.where(weights[:, None] > 0, hidden, 1e3)
+        other = chunked(loud, table, bias, jnp.where(weights > 0, targets, 3), weights)
+        jax.tree.map(np.testing.assert_array_equal, found, other)
+        expected = dense(hidden, table, bias, targets, weights)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), found, expected)
+
+
+def test_blocks_visit_the_tokens_with_weight_only_and_members_share_one_loop():
+    weights = jnp.zeros((2, 100)).at[0, 10::10].set(1.0).at[1, 3].set(1.0)
+
+    def visited(weights):
+        def add(carry, rows):
+            return carry[0].at[rows].add(1, mode="drop"), carry[1] + 1
+
+        empty = jnp.zeros(100, jnp.int32), jnp.int32(0)
+        return over_tokens(add, empty, weights, 4)
+
+    visits, blocks = jax.jit(jax.vmap(visited))(weights)
+    assert blocks.tolist() == [3, 3]  # 9 tokens, 4 at a time; the second member waits
+    assert (visits[0, 10::10] == 1).all() and visits[1, 3] == 1
+    assert visits.max() == 1 and (visits.sum(axis=1) == 12).all()
+    assert visited(weights[1])[1] == 1
+
+
 def test_members_under_vmap_equal_one_by_one():
     inputs = [_inputs(seed) for seed in range(3)]
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *inputs)
@@ -106,10 +144,11 @@ def test_rows_sharded_over_eight_devices_give_the_same_without_gathering_them():
     mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
     rows, whole = NamedSharding(mesh, P("data")), NamedSharding(mesh, P())
     placed = [jax.device_put(value, rows if len(value) == 512 else whole) for value in inputs]
-    step = jax.jit(jax.value_and_grad(_chunked(10), (0, 1, 2)))
-    compiled = step.lower(*placed).compile()
+    gradients = jax.value_and_grad(_chunked(10), (0, 1, 2))
+    with jax.set_mesh(mesh), nn.logical_axis_rules(flax_rules(mesh)):
+        compiled = jax.jit(gradients).lower(*placed).compile()
     assert "all-gather" not in compiled.as_text()
-    sharded, single = compiled(*placed), step(*inputs)
+    sharded, single = compiled(*placed), jax.jit(gradients)(*inputs)
     assert sharded[1][0].sharding.is_equivalent_to(rows, 2)
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), sharded, single

@@ -3,10 +3,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import linen as nn
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from recjax.losses import CatalogueLoss
+from recjax.parallel.rules import flax_rules
 from recjax.tasks import MaskedItem
 
 LENGTHS = [[5, 4, 3], [12], [1, 1, 2], [6, 2]]
@@ -130,7 +132,8 @@ def test_members_on_eight_devices_equal_single_ones_and_nothing_compiles_twice(
     rows, whole = NamedSharding(mesh, P(None, "data")), NamedSharding(mesh, P())
     stacked = [jax.tree.map(lambda *parts: jnp.stack(parts), *pair) for pair in (params, batches)]
     placed = (jax.device_put(stacked[0], whole), *jax.device_put((stacked[1], keys), rows))
-    compiled = members.lower(*placed).compile()
+    with jax.set_mesh(mesh), nn.logical_axis_rules(flax_rules(mesh)):
+        compiled = members.lower(*placed).compile()
     assert "all-gather" not in compiled.as_text()  # rows stay where they are
     sharded = compiled(*placed)
     for member in range(2):
