@@ -175,9 +175,7 @@ class TransformerBlock(Block):
     def _mlp(self, x: jax.Array) -> jax.Array:
         config = self.config
         wide = dense(config.mlp_dim, config, ("embed", "mlp"), "mlp_in")(x)
-        return dense(config.hidden_dim, config, ("mlp", "embed"), "mlp_out")(
-            nn.gelu(wide, approximate=False)
-        )
+        return dense(config.hidden_dim, config, ("mlp", "embed"), "mlp_out")(gelu(wide))
 
 
 class Encoder(nn.Module):
@@ -287,6 +285,17 @@ def unstack_layers(params: dict[str, Any]) -> dict[str, Any]:
 def by_rows(x: jax.Array) -> jax.Array:
     """Keeps activations [B, T, D] cut by rows: cut weights come to them, not they to it."""
     return nn.with_logical_constraint(x, ("batch", None, None))
+
+
+def gelu(x: jax.Array) -> jax.Array:
+    """Computes x Phi(x) of float [...], exactly.
+
+    By erf, as BERT does: Flax takes erfc, of which XLA computes both branches for every element.
+
+    Reference:
+        Hendrycks and Gimpel (2016), "Gaussian Error Linear Units", Sec. 2.
+    """
+    return 0.5 * x * (1 + jax.lax.erf(x * 0.5**0.5))
 
 
 def layer_norm(config: BodyConfig, name: str | None = None) -> nn.LayerNorm:

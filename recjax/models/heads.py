@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from recjax.models.blocks import BodyConfig, dense, layer_norm
+from recjax.models.blocks import BodyConfig, dense, gelu, layer_norm
 from recjax.models.dropout import dropout
 from recjax.models.embeddings import Table
 from recjax.models.initialisers import kernel_init, partitioned
@@ -162,7 +162,7 @@ class MaskedTokenHead(nn.Module):
         """Maps hidden float [..., D] to float [..., D]; also returns the bias float32 [V]."""
         config = self.config
         x = dense(config.hidden_dim, config, ("embed", None), "transform")(hidden)
-        x = layer_norm(config, "norm")(nn.gelu(x, approximate=False))
+        x = layer_norm(config, "norm")(gelu(x))
         init = partitioned(nn.initializers.zeros_init(), ("words",))
         return x, self.param("bias", init, (self.vocab_size,), jnp.float32)
 
