@@ -200,11 +200,15 @@ def test_quickstart_stopped_in_every_stage_saves_and_resumes(
 @pytest.mark.timeout(1200)
 def test_search_that_is_killed_and_stopped_tries_the_same_settings(tmp_path: Path) -> None:
     undisturbed, run = Run(TUNE, tmp_path / "undisturbed"), Run(TUNE, tmp_path / "run")
-    seconds = undisturbed.finish()
-    for number, code in ((signal.SIGKILL, -signal.SIGKILL), (signal.SIGTERM, INTERRUPTED)):
+    undisturbed.finish()
+    for trial, number, code in (
+        ("real/1", signal.SIGKILL, -signal.SIGKILL),
+        ("expanded/1", signal.SIGTERM, INTERRUPTED),
+    ):
         run.start()
-        run.wait_for("tune")
-        time.sleep(0.4 * seconds["tune"])
+        while not (run.workdir / "tuning/trials" / trial).exists():
+            assert run.process.poll() is None, run.log()
+            time.sleep(POLL_SECONDS)
         assert run.send(number) == code, run.log()
         assert not (run.workdir / "tuning/trials.json").exists()
     run.finish()
