@@ -24,6 +24,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from recjax import interrupts
 from recjax.errors import UserError
 
 FAILED, INTERRUPTED = 1, 42
@@ -177,7 +178,8 @@ def _follow_the_first_to_end() -> None:
     if index == _State.index:
         return
     if code == INTERRUPTED:
-        os.kill(os.getpid(), signal.SIGTERM)  # the main thread leaves as if stopped itself
+        if not interrupts.stop_requested():
+            os.kill(os.getpid(), signal.SIGTERM)  # the main thread leaves as if stopped itself
         time.sleep(_UNWIND_SECONDS)
     sys.stderr.write(f"recjax: process {index} ended with code {code}, so does this one\n")
     _end(code)

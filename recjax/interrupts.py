@@ -9,6 +9,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import NoReturn
 
 from recjax.errors import Interrupted
 
@@ -36,6 +37,21 @@ def raise_if_requested() -> None:
     """Raises `Interrupted` when a stop signal has arrived."""
     if _State.requested:
         raise Interrupted("stopped by a signal")
+
+
+def stop() -> NoReturn:
+    """Ends the run as if a signal had come: another process has had one.
+
+    Raises:
+        Interrupted: always.
+    """
+    _State.requested = True
+    raise Interrupted("stopped by a signal")
+
+
+def ignore() -> None:
+    """Lets signals do nothing from here on: the program is at its end."""
+    _State.deferred += 1
 
 
 @contextmanager

@@ -81,7 +81,9 @@ class Command:
 
 def run() -> None:
     """Runs the program with the shell's arguments and exits."""
-    sys.exit(distributed.leave(main(sys.argv[1:])))
+    code = main(sys.argv[1:])
+    interrupts.ignore()
+    sys.exit(distributed.leave(code))
 
 
 def main(argv: list[str]) -> int:

@@ -20,7 +20,6 @@ import numpy as np
 
 from recjax import distributed, interrupts
 from recjax.checkpoints import Checkpoints, abstract
-from recjax.errors import Interrupted
 from recjax.logs import MetricWriter, Progress, read_metrics
 from recjax.parallel import Engine
 from recjax.parameter_table import list_parameters, summary_lines, write_parameters
@@ -181,7 +180,7 @@ def _train(training: Training, engine: Engine, progress: Progress, closing: Exit
                 save(finished=False)
         if stop:
             checkpoints.wait()
-            raise Interrupted("stopped by a signal")
+            interrupts.stop()
 
     # ---- the end: the summary first, so that a finished checkpoint always has one ----
     _write_summary(training, state, step, elapsed())

@@ -16,9 +16,10 @@ import pyarrow.parquet as pq
 import pytest
 from tiny_training import TASKS, one_device, rank_next_items, train_steps
 
-from recjax import distributed
+from recjax import distributed, interrupts, main
 from recjax.errors import UserError
 from recjax.logs import read_metrics
+from recjax.parallel import PmapEngine, make_engine, make_mesh
 from recjax.train import read_summary
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -118,6 +119,21 @@ def test_wrong_environment_is_named(name, value):
         distributed.read_environment({"RECJAX_COORDINATOR": "h:1", name: value})
 
 
+def test_pmap_is_for_one_process(monkeypatch):
+    mesh = make_mesh({"data": -1})
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    with pytest.raises(ValueError, match="'pmap' runs in one process, here are 2"):
+        PmapEngine(mesh)
+
+
+def test_tuning_is_for_one_process(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(distributed, "count", lambda: 2)
+    monkeypatch.setattr(interrupts, "install", lambda: None)  # leaves the handlers of the session
+    words = ["--config", str(ROOT / "configs/smoke.py"), "--workdir", str(tmp_path)]
+    assert main.main([*words, "--stages", "tune"]) == 2
+    assert "stage 'tune' runs in one process, here are 2" in capsys.readouterr().err
+
+
 # ---- the same numbers ----
 
 
@@ -143,8 +159,6 @@ def test_two_processes_train_and_rank_as_one_device_does(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TASKS)
 def test_two_processes_of_four_devices_train_as_one_of_eight_and_as_one_device(tmp_path, name):
-    from recjax.parallel import make_engine
-
     found = np.array(in_two_processes(tmp_path, name, 20, devices=4)["losses"])
     assert jax.device_count() == 8 and found.shape == (20, 2)
     for engine in (make_engine("jit", {"data": -1}), one_device()):

@@ -36,6 +36,11 @@ def run_stages(
     """
     if config.num_seeds < 1:
         raise UserError(f"config.num_seeds = {config.num_seeds}; give at least 1")
+    if "tune" in stages and distributed.count() > 1:
+        raise UserError(
+            f"stage 'tune' runs in one process, here are {distributed.count()}; run it alone with "
+            "--stages tune on one host, then the rest with the config that it writes"
+        )
     if config.logging.wandb_project:
         import_wandb()  # told now, not when the first training begins
     workdir = Workdir.open(root)
