@@ -38,10 +38,11 @@ def put(batch: Batch, sharding: NamedSharding) -> dict[str, jax.Array]:
     Raises:
         ValueError: when the rows do not divide over the devices.
     """
-    return {
-        name: jax.make_array_from_process_local_data(sharding, np.asarray(value))
-        for name, value in batch.items()
-    }
+    with jax.transfer_guard_host_to_device("allow"):  # of several processes JAX calls it implicit
+        return {
+            name: jax.make_array_from_process_local_data(sharding, np.asarray(value))
+            for name, value in batch.items()
+        }
 
 
 def local_rows(batch_size: int, mesh: Mesh) -> np.ndarray:
