@@ -91,6 +91,18 @@ def test_report_stands_alone(smoke):
         assert title in page
 
 
+def test_cost_of_each_training_reaches_results_and_report(smoke):
+    cost, page = read(smoke, "results.json")["cost"], (smoke.work / "report.html").read_text()
+    assert set(cost["pretrain"]["trainings"]) == {"real", "expanded"}
+    for stage in ("pretrain", "finetune"):
+        for label, times in cost[stage]["trainings"].items():
+            assert 0 <= times["device_wait_share"] <= times["data_wait_share"] < 1
+            assert times["tokens_per_second"] > 0 and times["examples_per_second"] > 0
+            assert f"<td>{stage} {label}</td>" in page
+            assert "parameters" in (smoke.work / stage / label / "parameters.txt").read_text()
+        assert cost[stage]["step_seconds"] > 0
+
+
 def test_every_user_is_recommended_to_cold_ones_included(smoke):
     rows = pq.read_table(smoke.work / "recommendations.parquet").to_pandas()
     users = pq.read_table(smoke.work / "prepared" / "users.parquet").to_pandas()
