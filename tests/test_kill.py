@@ -1,18 +1,24 @@
 """A run that is killed or stopped at any moment ends, by the same command, with the same results.
 
 The program runs in processes of its own, as a user starts it. What is read of it are its contracts:
-progress.json, exit codes, results.json, recommendations.parquet.
+progress.json, exit codes, results.json, recommendations.parquet; of a short pretraining that is
+killed many times, every bit of the last checkpoint.
 """
 
 import json
 import os
+import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
+import jax
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
@@ -223,3 +229,72 @@ def trials_of(run: Run) -> list[dict[str, Any]]:
     trials = json.loads((run.workdir / "tuning/trials.json").read_text())["trials"]
     assert [trial.pop("seconds") > 0 for trial in trials] == [True] * 6
     return trials
+
+
+PRETRAINING = SMOKE + (
+    "--stages=prepare,features,expand,pretrain",
+    "--config.expansion.use_in=finetune",  # so that one arm is pretrained
+    "--config.pretrain.num_steps=300",
+    "--config.pretrain.eval_interval_steps=50",
+    "--config.checkpoint.interval_steps=7",
+    "--config.checkpoint.keep_best=1",
+)
+KILLS = 50
+
+
+def final_state(run: Run) -> list[np.ndarray]:
+    """Every array of the last checkpoint: parameters, moments, counters, best parameters."""
+    from orbax.checkpoint import v1 as ocp
+
+    folder = run.workdir / "pretrain" / "real" / "checkpoints"
+    newest = max(
+        (path for path in folder.iterdir() if path.name.isdigit()), key=lambda p: int(p.name)
+    )
+    with warnings.catch_warnings(action="ignore"):  # laid out as saved: the machine is the same
+        parts = ocp.load_checkpointables(newest)
+    assert parts["loop"]["finished"]
+    return [np.asarray(leaf) for leaf in jax.tree.leaves((parts["best"], parts["state"]))]
+
+
+def before_pretraining(done: Run, target: Path) -> Run:
+    """A copy of a finished run that has still to pretrain."""
+    shutil.copytree(
+        done.workdir, target, ignore=shutil.ignore_patterns("pretrain", "pretrain.json")
+    )
+    return Run(PRETRAINING, target)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3000)
+def test_fifty_random_kills_leave_the_same_parameters_bit_for_bit(tmp_path: Path) -> None:
+    undisturbed = Run(PRETRAINING, tmp_path / "undisturbed")
+    undisturbed.finish()
+    expected, curve = final_state(undisturbed), read_metrics(undisturbed)
+    timed = before_pretraining(undisturbed, tmp_path / "timed")
+    seconds = sum(timed.finish().values())  # imports and cached compiles included
+    rng, kills, runs = random.Random(0), 0, 0
+    while kills < KILLS:
+        runs += 1
+        run = before_pretraining(undisturbed, tmp_path / f"run_{runs}")
+        while kills < KILLS:
+            run.start()
+            time.sleep(rng.uniform(0.0, seconds))
+            if run.process.poll() is not None:
+                break
+            number = rng.choice((signal.SIGKILL, signal.SIGTERM))
+            code = run.send(number)
+            kills += 1
+            # SIGTERM ends Python itself before the program has installed its handler
+            assert code in (-number, INTERRUPTED if number == signal.SIGTERM else -number), (
+                run.log()
+            )
+        run.finish()
+        for mine, other in zip(final_state(run), expected, strict=True):
+            np.testing.assert_array_equal(mine, other)
+        assert read_metrics(run) == curve and run.leftovers() == []
+        shutil.rmtree(run.workdir)
+    print(f"{kills} kills over {runs} runs of {seconds:.1f} s")
+
+
+def read_metrics(run: Run) -> list[str]:
+    return (run.workdir / "pretrain" / "real" / "metrics.jsonl").read_text().splitlines()
