@@ -1,4 +1,3 @@
-import functools
 from dataclasses import replace
 
 import jax
@@ -43,7 +42,7 @@ def test_every_optimizer_lowers_a_bowl(name):
     assert float(jnp.abs(params["kernel"]).max()) < 0.9
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("name", ["adamw", "lamb", "adafactor", "muon"])  # others: per element
 def test_scanned_layers_move_as_written_out_ones(name):
     config = replace(CONFIG, optimizer=name, layer_decay=0.5, clip_norm=1.0)
     one_by_one, _ = steps(config, make_params())
@@ -78,46 +77,6 @@ def test_table_optimizer_keeps_numbers_per_row(name):
     _, state = steps(replace(CONFIG, table_optimizer=name), make_params())
     shapes = [leaf.shape for path, leaf in flat(state).items() if path.endswith(TABLE)]
     assert (5,) in shapes and shapes.count((5, 4)) == (name == "adam_rows")
-
-
-@pytest.mark.parametrize(
-    ("change", "touched"),
-    [
-        ({"learning_rate": 0.2}, ""),
-        ({"optimizer": "lamb"}, ""),
-        ({"beta2": 0.5}, ""),
-        ({"clip_norm": 0.1, "optimizer": "sgd"}, ""),
-        ({"weight_decay": 0.5}, "kernel"),
-        ({"l2": 0.5}, "kernel"),
-        ({"table_l2": 0.5}, "table"),
-        ({"table_optimizer": "adagrad_rows"}, "table"),
-        ({"table_learning_rate": 0.3}, "table"),
-        ({"layer_decay": 0.5}, "encoder"),
-        ({"schedule": "linear"}, ""),
-        ({"warmup_steps": 1}, ""),
-    ],
-    ids=str,
-)
-def test_setting_changes_what_it_says_and_nothing_else(change, touched):
-    base = replace(CONFIG, **({"optimizer": change["optimizer"]} if "clip_norm" in change else {}))
-    different = moved(after_two_gradients(base), after_two_gradients(replace(base, **change)))
-    assert different == {path for path in flat(GRADS) if touched in path}
-
-
-@functools.cache
-def after_two_gradients(config):
-    """Parameters after two different gradients, so that moments matter."""
-    optimizer = make_optimizer(config)
-
-    @jax.jit
-    def run(params, first, second):
-        state = optimizer.init(params)
-        for grads in (first, second):
-            updates, state = optimizer.update(grads, state, params)
-            params = optax.apply_updates(params, updates)
-        return params
-
-    return run(make_params(), GRADS, make_params(seed=2))
 
 
 def test_l2_is_part_of_the_gradient_and_clipped_with_it():
