@@ -35,7 +35,8 @@ usage: python -m recjax.main --config FILE --workdir DIR [--stages A,B] [--redo 
 
 Turns a behaviour log into a better recommender and an honest report.
 
-  --config FILE     a config, e.g. configs/quickstart.py; configs/default.py explains every key
+  --config FILE     a config, e.g. configs/quickstart.py; configs/default.py explains every key;
+                    some take an argument, e.g. configs/sasrec.py:ml1m
   --workdir DIR     where everything is written; the same command again resumes
   --stages A,B      only these stages (default: those the config lists)
   --redo STAGE      forget this stage and what follows from it, then run
@@ -184,8 +185,9 @@ def _check_config_file(argv: list[str]) -> None:
         name, _, value = word.partition("=")
         if name.lstrip("-") != "config":
             continue
-        path = Path(value or (argv[index + 1] if index + 1 < len(argv) else ""))
-        if not path.is_file():
+        path = value or (argv[index + 1] if index + 1 < len(argv) else "")
+        # configs/sasrec.py:ml1m is a file and the argument of its get_config
+        if not Path(path).is_file() and not Path(path.rpartition(":")[0]).is_file():
             known = ", ".join(sorted(str(p) for p in Path("configs").glob("[!_]*.py")))
             raise UserError(f"--config {path}: no such file; here are: {known or 'none'}")
 
@@ -212,11 +214,12 @@ def _unknown_flag(error: flags.UnrecognizedFlagError, argv: list[str]) -> str:
 
 
 def _bad_override(error: Exception, argv: list[str]) -> str:
-    text = str(error).strip().strip("'\"").splitlines()[0] if str(error).strip() else repr(error)
+    lines = str(error).strip().strip("'\"").splitlines() or [repr(error)]
+    text = lines[0]
     overrides = [word for word in argv if word.lstrip("-").startswith("config.")]
     named = [word for word in overrides if _key(word) in text] or overrides
-    if not named:
-        return f"--config: {text}"
+    if not named or "parsing config file" in text:  # then the last line says what get_config did
+        return f"--config: {lines[-1]}"
     key = _key(named[0])
     near = difflib.get_close_matches(key, _known_keys(), 1, cutoff=0.5)
     if key in _known_keys():

@@ -11,7 +11,8 @@ import pytest
 from record_experiment import make_experiment
 
 from configs import default
-from recjax.main import dotted_keys
+from recjax.errors import UserError
+from recjax.main import dotted_keys, parse
 from recjax.recipe import make_recipe
 from recjax.train import with_rows
 
@@ -41,6 +42,19 @@ def test_config_has_the_header_a_reader_needs(name):
     if name != "default":
         for word in ("Command:", "Time:", "Result:", "Verified:"):
             assert word in text.split('"""')[1]
+
+
+@pytest.mark.parametrize("name", ["sasrec", "bert4rec"])
+def test_config_of_published_protocol_takes_its_data_as_argument(name):
+    flags = (f"--config={ROOT}/configs/{name}.py:ml1m", "--workdir=x")
+    config = parse(flags).config
+    assert config.name == f"{name}_ml1m" and config.model.max_len == 200
+    assert settings_of(config) == settings_of(default.get_config())
+    assert not config.expansion.arms
+    with pytest.raises(UserError, match="known: beauty, ml1m"):
+        parse((flags[0].replace("ml1m", "nothing"), flags[1]))
+    with pytest.raises(UserError, match="no such file"):
+        parse((flags[0].replace(f"{name}.py", "none.py"), flags[1]))
 
 
 def test_no_key_is_dead():
