@@ -296,10 +296,13 @@ def _alias_cells(odds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     totals = odds.sum(1, keepdims=True)
     odds = np.where(totals > 0, odds, 1.0)
     height = (odds * (num / odds.sum(1, keepdims=True))).reshape(-1) if num else odds.reshape(-1)
+    if num:  # rounding may leave a flat row, one column even, a little below its mean throughout
+        top = odds.argmax(1) + num * np.arange(num_rows)
+        height[top] = np.maximum(height[top], 1)
     light, heavy = np.flatnonzero(height < 1), np.flatnonzero(height >= 1)
     need, surplus = np.cumsum(1 - height[light]), np.cumsum(height[heavy] - 1)
     accept, alias = np.ones(height.size), np.arange(height.size)
-    if light.size and heavy.size:  # rounding may leave flat rows without either
+    if light.size:
         begin = np.concatenate([[0.0], need[:-1]])
         giver = _within_rows(np.searchsorted(surplus, begin), heavy, light // num, num)
         alias[light] = heavy[giver]

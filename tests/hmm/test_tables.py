@@ -34,6 +34,11 @@ def test_alias_cells_stand_for_the_odds_of_every_row(odds):
             np.testing.assert_allclose(_implied(tables, place), row / row.sum(), atol=1e-9)
 
 
+def test_rows_that_rounding_leaves_below_their_mean_are_drawn_evenly():
+    odds = np.array([[0.0], [0.92578125]])  # 0.92578125 x (1 / 0.92578125) is below 1
+    np.testing.assert_array_equal(alias_tables(odds).draw(jnp.arange(2), jnp.zeros(2, "uint32")), 0)
+
+
 def test_alias_cells_hold_for_many_rows_at_once(monkeypatch):
     odds = np.random.default_rng(0).exponential(size=(500, 64)) ** 3
     odds[::7] = 1.0  # flat rows between skewed ones
