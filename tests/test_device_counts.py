@@ -12,7 +12,7 @@ def losses_of(engine, name):
     return train_steps(engine, name, 20)[0]
 
 
-# One task in the quick suite: the others meet eight devices in tests/parallel/test_mesh_axes.py.
+# One task in the quick suite, the others in the slow one: compiles are all the cost.
 @pytest.mark.parametrize(
     "name",
     ["next_item", *(pytest.param(n, marks=pytest.mark.slow) for n in TASKS if n != "next_item")],

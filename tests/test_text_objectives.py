@@ -189,6 +189,7 @@ def experiment(prepared, monkeypatch):
     return Experiment(Context(config, workdir, Progress(workdir, Console(quiet=True))))
 
 
+@pytest.mark.slow
 def test_the_stage_trains_all_of_them_and_keeps_a_text_encoder_that_opens(experiment, monkeypatch):
     monkeypatch.setattr(pretrain, "Experiment", lambda context: experiment)
     pretrain.run(experiment.context)

@@ -39,8 +39,8 @@ def _loss_and_gradient(config, params, batch, keys):
         ("bert", False, "full"),
         ("bert", False, "dots"),
         ("bert", True, "dots"),
-        ("hstu", True, "dots"),
-        ("gru", True, "full"),
+        pytest.param("hstu", True, "dots", marks=pytest.mark.slow),
+        pytest.param("gru", True, "full", marks=pytest.mark.slow),
     ],
 )
 def test_scan_and_remat_give_the_same_loss_and_gradient(make_config, lay_out, encoder, scan, remat):

@@ -36,9 +36,13 @@ from recjax.train import LoopConfig, Training, load_best, read_summary, train
 from recjax.workdir import Workdir
 
 MESHES = ({"data": 8}, {"data": 2, "fsdp": 2, "tensor": 2}, {"fsdp": 8})
-# The quick suite takes the mesh that has all three axes.
+# The quick suite takes one task, on the mesh that has all three axes; compiles are all its cost.
 QUICK_AND_SLOW = [
-    axes if len(axes) == 3 else pytest.param(axes, marks=pytest.mark.slow) for axes in MESHES
+    (task, axes)
+    if task == "next_item" and len(axes) == 3
+    else pytest.param(task, axes, marks=pytest.mark.slow)
+    for task in TASKS
+    for axes in MESHES
 ]
 ROWS = ENCODER.table_rows
 
@@ -60,8 +64,7 @@ def part_shapes(leaves):
     return {leaf.addressable_shards[0].data.shape for leaf in leaves}
 
 
-@pytest.mark.parametrize("axes", QUICK_AND_SLOW, ids=str)
-@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize(("name", "axes"), QUICK_AND_SLOW, ids=str)
 def test_losses_agree_with_one_device_and_tables_are_cut(name, axes):
     losses, state = train_steps(make_engine("jit", axes), name, 4)
     np.testing.assert_allclose(losses, on_one_device(name), rtol=1e-5, atol=1e-5)
@@ -69,6 +72,7 @@ def test_losses_agree_with_one_device_and_tables_are_cut(name, axes):
     assert part_shapes(tables(state)) == {(2, ROWS // parts, 16)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ENCODER_TASKS)
 def test_other_encoders_train_alike_on_one_device_and_on_eight(name):
     losses, state = train_steps(make_engine("jit", MESHES[1]), name, 4)
@@ -88,6 +92,7 @@ def test_wide_layers_are_cut_over_tensor_and_fsdp():
     assert part_shapes([block["mlp_in"]["bias"]]) == {(2, 32)}
 
 
+@pytest.mark.slow
 def test_numbers_per_row_are_cut_as_the_table_is():
     optimizer = replace(OPTIMIZER, table_optimizer="adam_rows")
     losses, state = train_steps(make_engine("jit", MESHES[1]), "click", 3, optimizer)
