@@ -180,6 +180,7 @@ TUNE = (
 )
 
 
+@pytest.mark.slow
 def test_tune_tries_settings_on_validation_and_writes_the_chosen_config(smoke, tmp_path):
     """The test part is out of reach meanwhile."""
     hidden = sorted((smoke.work / "prepared" / "examples").rglob("*-test*"))

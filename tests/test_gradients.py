@@ -71,6 +71,7 @@ def test_weights_of_all_parts_cost_no_forward_pass():
     assert parts < 0.6 * whole  # a loop's body counts once; with a forward pass more: 0.75
 
 
+@pytest.mark.slow
 def test_accumulated_updates_equal_whole_ones_on_any_mesh():
     optimizer = replace(OPTIMIZER, optimizer="sgd", learning_rate=0.1)  # Adam blows up rounding
     losses, state = train_steps(one_device(), "masked_item", 3, optimizer)

@@ -142,6 +142,7 @@ def assert_same(run: Run, undisturbed: Run) -> None:
     assert run.leftovers() == []
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_run_that_is_killed_and_stopped_ends_as_if_it_had_not(tmp_path: Path) -> None:
     undisturbed, run = Run(SMOKE, tmp_path / "undisturbed"), Run(SMOKE, tmp_path / "run")

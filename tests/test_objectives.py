@@ -84,6 +84,7 @@ def planted_batch():
     return batch | {"positions": ids + steps.astype(jnp.int32), "weights": jnp.ones((16, 8))}
 
 
+@pytest.mark.slow
 def test_a_few_dozen_steps_of_the_mixture_teach_every_objective():
     encoder = dataclasses.replace(ENCODER, dropout_rate=0.0, attention_dropout_rate=0.0)
     config, batch = everything("masked_item"), planted_batch()

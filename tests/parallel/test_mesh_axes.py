@@ -153,6 +153,7 @@ def constants_of():
     return {"item_category": TABLE.category_id}
 
 
+@pytest.mark.slow
 def test_training_goes_on_on_another_mesh(tmp_path):
     progress = Progress(Workdir.open(tmp_path / "work"), Console(quiet=True))
     first, second = make_engine("jit", MESHES[1]), make_engine("jit", MESHES[2])
