@@ -81,15 +81,8 @@ def test_step_of_each_task_of_a_config_can_be_traced(name, tmp_path, monkeypatch
         assert metrics["train/loss"].shape == (1,)
 
 
-# Compiling takes most of a minute: the quick suite runs the steps of one config, traces all others.
-@pytest.mark.parametrize(
-    "name",
-    [
-        name if name == "quickstart" else pytest.param(name, marks=pytest.mark.slow)
-        for name in CONFIGS
-        if name != "default"
-    ],
-)
+@pytest.mark.slow  # compiling takes most of a minute each; the quick suite runs smoke whole instead
+@pytest.mark.parametrize("name", [name for name in CONFIGS if name != "default"])
 def test_config_trains_a_step_of_each_task(name, tmp_path, monkeypatch):
     experiment = make_experiment(load(name), tmp_path, monkeypatch)
     trainings = [experiment.pretraining("real")]
