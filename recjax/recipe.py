@@ -69,6 +69,9 @@ def make_recipe(task: Task, settings: ConfigDict, axis_name: str | None) -> Reci
 def count_step_flops(task: Task, batch: Tree, constants: Tree) -> float:
     """Counts the operations of a step's matrix products, those of all members.
 
+    The first member stands for all. Of shapes, losses that skip tokens without a target count as if
+    one block of tokens had one.
+
     Args:
         task: gives the loss.
         batch: arrays or shapes [M, B, ...].
@@ -80,8 +83,15 @@ def count_step_flops(task: Task, batch: Tree, constants: Tree) -> float:
         return task.loss(params, batch, constants, keys=keys, train=True)
 
     params = jax.eval_shape(lambda: task.init(jax.random.key(0), {}))
-    one = {name: jax.ShapeDtypeStruct(x.shape[1:], x.dtype) for name, x in batch.items()}
-    return float(len(batch["row"]) * training_flops(loss, params, one, constants))
+    first = {name: _first_member(value) for name, value in batch.items()}
+    return float(len(batch["row"]) * training_flops(loss, params, first, constants))
+
+
+def _first_member(value: Any) -> Any:
+    """Of an array [M, ...] or its shape."""
+    if isinstance(value, jax.ShapeDtypeStruct):
+        return jax.ShapeDtypeStruct(value.shape[1:], value.dtype)
+    return value[0]
 
 
 def optimizer_of(settings: ConfigDict, task: Task) -> optax.GradientTransformation:
