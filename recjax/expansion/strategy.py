@@ -49,10 +49,13 @@ class Strategy(Protocol):
         name: its key in `config.expansion.arms`.
         gated: whether the gate judges its records; False for control arms that copy by design, of
             which only validity is asked.
+        needs: fields of `ExpansionData` that may be None and that it cannot do without; what no
+            strategy of a config needs is not made.
     """
 
     name: str
     gated: bool
+    needs: tuple[str, ...]
 
     def fit(self, data: ExpansionData, seed: int) -> Any:
         """Returns the fitted state; the data are only read."""

@@ -28,6 +28,7 @@ from recjax.expansion import (
     build_reference,
     expand_arm,
     fit_generator,
+    get_strategy,
     load_generator,
     make_report_card,
     save_generator,
@@ -35,8 +36,6 @@ from recjax.expansion import (
 from recjax.experiment import Experiment
 from recjax.stages.oracle import ShopOracle
 from recjax.workdir import read_json, write_json
-
-_NEEDS_GENERATOR = ("hmm_",)
 
 
 def run(context: Context) -> dict[str, Any]:
@@ -74,14 +73,14 @@ def _expand_seed(
     """Fits one seed's generator and draws every arm of that seed."""
     context, config = experiment.context, experiment.context.config
     arms = config.expansion.arms
-    wants = any(name.startswith(_NEEDS_GENERATOR) for mix in arms.values() for name in mix)
+    needs = {need for mix in arms.values() for name in mix for need in get_strategy(name).needs}
     data = ExpansionData(
         source=experiment.examples("sequences", "train"),
         session_gap_seconds=config.prepare.cleaning.session_gap_seconds,
         short_user_events=config.expansion.short_user_events,
         max_len=config.expansion.hmm.max_len,
-        generator=_generator(experiment, folder, seed) if wants else None,
-        fresh_users=_fresh_users(context),
+        generator=_generator(experiment, folder, seed) if "generator" in needs else None,
+        fresh_users=_fresh_users(context) if "fresh_users" in needs else None,
     )
     for place, (arm, mix) in enumerate(arms.items()):
         target = folder / arm / f"seed_{seed}"

@@ -10,6 +10,7 @@ from recjax.expansion.registry import STRATEGIES, get_source_index, get_strategy
 from recjax.expansion.strategy import ExpansionData, draw_uniforms, pick_in_turn
 
 SHORT, SESSION_GAP = 5, 1800
+_MISSING = {"generator": "fitted HMM", "fresh_users": "simulated_shop"}
 
 
 def _fresh_users(seed, first, n):
@@ -156,15 +157,14 @@ def test_whole_users_resemble_the_log(data, real_log):
     assert abs((gaps[0] > 1800).mean() - (gaps[1] > 1800).mean()) < 0.05
 
 
-@pytest.mark.parametrize("name", ["hmm_users", "hmm_continue"])
-def test_missing_generator_is_named(name, data):
-    with pytest.raises(ValueError, match="fitted HMM"):
-        get_strategy(name).fit(replace(data, generator=None), 0)
-
-
-def test_missing_true_process_is_named(data):
-    with pytest.raises(ValueError, match="simulated_shop"):
-        get_strategy("true_process").fit(replace(data, fresh_users=None), 0)
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_strategy_lives_on_what_it_says_it_needs_and_names_what_is_missing(name, data):
+    strategy, optional = get_strategy(name), ("generator", "fresh_users")
+    unneeded = dict.fromkeys(set(optional) - set(strategy.needs))
+    strategy.fit(replace(data, **unneeded), 0)
+    for need in strategy.needs:
+        with pytest.raises(ValueError, match=f"{name} needs .*({_MISSING[need]})"):
+            strategy.fit(replace(data, **{need: None}), 0)
 
 
 def test_short_user_limit_must_leave_room(data):

@@ -44,6 +44,7 @@ class SlidingWindow:
 
     name = "sliding_window"
     gated = False  # a control arm: others apply it as it is
+    needs: tuple[str, ...] = ()
 
     def fit(self, data: ExpansionData, seed: int) -> EditState:
         """Returns the users that are longer than the shortest window."""

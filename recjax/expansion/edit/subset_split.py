@@ -23,6 +23,7 @@ class SubsetSplit:
 
     name = "subset_split"
     gated = True
+    needs: tuple[str, ...] = ()
 
     def fit(self, data: ExpansionData, seed: int) -> EditState:
         """Returns the users that can lose an event."""

@@ -43,6 +43,7 @@ class HmmContinue:
 
     name = "hmm_continue"
     gated = True
+    needs: tuple[str, ...] = ("generator",)
 
     def fit(self, data: ExpansionData, seed: int) -> ContinueState:
         """Returns who is short, after one pass over the users."""

@@ -19,6 +19,7 @@ class HmmUsers:
 
     name = "hmm_users"
     gated = True
+    needs: tuple[str, ...] = ("generator",)
 
     def fit(self, data: ExpansionData, seed: int) -> tuple[GeneratorState, int]:
         """Returns the generator of the seed and the session gap; nothing is fitted anew."""

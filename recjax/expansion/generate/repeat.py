@@ -14,6 +14,7 @@ class Repeat:
 
     name = "repeat"
     gated = False  # a copy by design: the gate would take out all of it
+    needs: tuple[str, ...] = ()
 
     def fit(self, data: ExpansionData, seed: int) -> RecordSource:
         """Returns the real users."""

@@ -17,6 +17,7 @@ class TrueProcess:
 
     name = "true_process"
     gated = False  # by definition as good as real: a filter could only lower the ceiling
+    needs: tuple[str, ...] = ("fresh_users",)
 
     def fit(self, data: ExpansionData, seed: int) -> FreshUsersFn:
         """Returns the function that draws."""
