@@ -17,7 +17,6 @@ Tree = Any
 
 _MIB = 1 << 20
 _WIDTH = 160  # columns of the file
-_LARGEST = 5  # named on the terminal
 
 
 @dataclass(frozen=True)
@@ -53,16 +52,15 @@ def device_bytes(tree: Tree) -> int:
     )
 
 
-def summary_lines(parameters: list[Parameter]) -> list[str]:
-    """Returns the totals and the largest parameters, one line each."""
+def summary_line(parameters: list[Parameter]) -> str:
+    """Returns the totals and the largest parameter; `parameter_table` has the rest."""
     count = sum(math.prod(parameter.shape) for parameter in parameters)
     total = sum(parameter.device_bytes for parameter in parameters)
-    largest = sorted(parameters, key=lambda parameter: -parameter.device_bytes)[:_LARGEST]
-    named = ", ".join(f"{p.path} {list(p.shape)} {p.device_bytes / _MIB:.2f}" for p in largest)
-    return [
-        f"{count:,} parameters of all seeds, {total / _MIB:,.2f} MiB a device",
-        f"largest (MiB a device): {named}",
-    ]
+    largest = max(parameters, key=lambda parameter: parameter.device_bytes)
+    return (
+        f"{count:,} parameters of all seeds, {total / _MIB:,.2f} MiB a device, "
+        f"{largest.device_bytes / _MIB:,.2f} of them {largest.path}"
+    )
 
 
 def parameter_table(parameters: list[Parameter]) -> Table:

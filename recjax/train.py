@@ -22,7 +22,7 @@ from recjax import distributed, interrupts
 from recjax.checkpoints import Checkpoints, abstract
 from recjax.logs import MetricWriter, Progress, read_metrics
 from recjax.parallel import Engine
-from recjax.parameter_table import list_parameters, summary_lines, write_parameters
+from recjax.parameter_table import list_parameters, summary_line, write_parameters
 from recjax.profiling import ProfileWindow
 from recjax.step import CompiledStep, TrainState, record_evaluation
 from recjax.step_guard import StepGuard
@@ -236,8 +236,8 @@ def _tell_parameters(training: Training, params: Tree, progress: Progress, fresh
     parameters = list_parameters(params)
     if distributed.is_main():
         write_parameters(parameters, training.folder / "parameters.txt")
-    for line in summary_lines(parameters) if fresh else ():
-        progress.say(f"{training.label}: {line}")
+    if fresh:
+        progress.say(f"{training.label}: {summary_line(parameters)}")
 
 
 def _record(state: TrainState, metric: np.ndarray, patience: int) -> TrainState:
