@@ -39,7 +39,7 @@ def get_config(data: str = "beauty") -> ConfigDict:
     training.weight_decay = 0.0
     training.eval_interval_steps, training.early_stop_evals = 200, 10
     config.model.dropout_rate = config.model.attention_dropout_rate = 0.5
-    training.batch_size, training.num_steps = 64, 6_000  # about 120 epochs of packed rows
+    training.batch_size, training.num_steps = 64, 3_000  # about 70 epochs of packed rows
     if data == "ml1m":
         config.model.dropout_rate = config.model.attention_dropout_rate = 0.2
         training.batch_size, training.num_steps = 64, 20_000  # about 380 epochs of packed rows

@@ -44,7 +44,7 @@ def test_config_has_the_header_a_reader_needs(name):
             assert word in text.split('"""')[1]
 
 
-@pytest.mark.parametrize("name", ["sasrec", "bert4rec"])
+@pytest.mark.parametrize("name", ["sasrec", "bert4rec", "hstu"])
 def test_config_of_published_protocol_takes_its_data_as_argument(name):
     flags = (f"--config={ROOT}/configs/{name}.py:ml1m", "--workdir=x")
     config = parse(flags).config
