@@ -7,7 +7,7 @@ synthetic records carry `source` >= 1 and never leave the training part.
 Axes: B users, T events, V item ids, K states, A actions, G gap bins, H hashes, C categories.
 """
 
-from recjax.expansion.arms import expand_arm, split_counts
+from recjax.expansion.arms import expand_arm, find_held_out, split_counts
 from recjax.expansion.gate import GateConfig, GateCounts, RealReference, build_reference, run_gate
 from recjax.expansion.generate import (
     GeneratorConfig,
@@ -33,6 +33,7 @@ __all__ = [
     "Strategy",
     "build_reference",
     "expand_arm",
+    "find_held_out",
     "fit_generator",
     "get_source_index",
     "get_strategy",

@@ -19,6 +19,7 @@ from recjax.expansion.gate import (
     run_gate,
 )
 from recjax.expansion.gate.run import DRAW_SIZE
+from recjax.expansion.generate import split_users
 from recjax.expansion.records import Record
 from recjax.expansion.registry import get_source_index, get_strategy
 from recjax.expansion.strategy import ExpansionData
@@ -51,6 +52,22 @@ def split_counts(mix: Mapping[str, float], total: int) -> dict[str, int]:
     order = np.argsort(-(exact - counts), kind="stable")
     counts[order[: total - int(counts.sum())]] += 1
     return dict(zip(names, counts.tolist(), strict=True))
+
+
+def find_held_out(mix: Mapping[str, float], num_users: int) -> np.ndarray:
+    """Returns int64 [N], places of the training users that an arm was not fitted on.
+
+    They are known where all strategies draw from the generator; other strategies see every user.
+    A continuation starts from any short user, fitted or not, and is marked with that user.
+
+    Args:
+        mix: strategy -> share, as in `config.expansion.arms`.
+        num_users: training users.
+    """
+    names = [name for name, share in mix.items() if share > 0]
+    if not all("generator" in get_strategy(name).needs for name in names):
+        return np.zeros(0, np.int64)
+    return split_users(num_users)[0]
 
 
 def expand_arm(

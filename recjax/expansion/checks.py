@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from recjax.expansion import fidelity
 from recjax.expansion.copies import CopyCounts
 from recjax.expansion.gate.reference import RealReference
+from recjax.expansion.privacy import Privacy
 from recjax.expansion.statistics import LogStatistics
 
 GRADES = ("good", "fair", "poor")
@@ -41,15 +42,17 @@ def compare(
     drawn: LogStatistics,
     reference: RealReference,
     copies: CopyCounts,
+    privacy: Privacy | None,
 ) -> list[Check]:
     """Returns all checks of a synthetic log against the two halves of the real one."""
-    if not drawn.users:
+    if not drawn.users or privacy is None:
         return [Check("users", 0.0, None, "poor", True, "no synthetic user was kept")]
     return [
         *_compare_shapes(left, right, drawn),
         *_compare_items(left, right, drawn),
         *_compare_order(left, right, drawn),
         *_check_copies(drawn, copies, reference.twin_share),
+        *_check_privacy(privacy),
         _check_foreign(drawn, reference),
     ]
 
@@ -156,6 +159,24 @@ def _check_copies(drawn: LogStatistics, copies: CopyCounts, twins: float) -> lis
             fatal=True,
         ),
     ]
+
+
+def _check_privacy(privacy: Privacy) -> list[Check]:
+    """Nearness beyond that of real users to each other, and an attack on who was trained on."""
+    share = privacy.nearer_share
+    text = "{value:.1%} are nearer to a real user than 95 % of the real users are to another"
+    nearest = _limit("nearest real users", share, 0.05, (0.05, 0.2), text)
+    auc, unseen = privacy.membership_auc, len(privacy.held_out)
+    if auc is None:
+        reason = "membership: every user was drawn from, not judged"
+        return [nearest, Check("membership", 0.5, None, "good", False, reason)]
+    # what two samples of the same users stay below in 39 of 40 cases
+    chance = 0.5 + 1.96 * fidelity.compute_auc_noise(len(privacy.members), unseen)
+    text = (
+        f"by the nearest draw, users of the fit are told from {unseen} held-out ones "
+        "with AUC {value:.3f}"
+    )
+    return [nearest, _limit("membership", auc, chance, (0.03, 0.1), text)]
 
 
 def _check_foreign(drawn: LogStatistics, reference: RealReference) -> Check:

@@ -5,6 +5,7 @@ that any two logs can be compared, two halves of the real one included.
 """
 
 import numpy as np
+from scipy.stats import rankdata
 
 from recjax.expansion.statistics import LogStatistics
 
@@ -23,6 +24,31 @@ def compute_total_variation(left: np.ndarray, right: np.ndarray) -> float:
         0.5
     """
     return float(np.abs(to_shares(left) - to_shares(right)).sum() / 2)
+
+
+def compute_auc(higher: np.ndarray, lower: np.ndarray) -> float:
+    """Returns the chance that a value of one side exceeds one of the other; ties count half.
+
+    Args:
+        higher: float [M], expected to be higher; M >= 1.
+        lower: float [N]; N >= 1.
+
+    Example:
+        >>> compute_auc(np.array([1.0, 3.0]), np.array([1.0, 2.0]))
+        0.625
+    """
+    ranks = rankdata(np.concatenate([higher, lower]))[: len(higher)]
+    return float((ranks.mean() - (len(higher) + 1) / 2) / len(lower))
+
+
+def compute_auc_noise(num_higher: int, num_lower: int) -> float:
+    """Returns the standard error of an AUC between two samples of the same distribution.
+
+    Reference:
+        Mann and Whitney (1947), "On a test of whether one of two random variables is
+        stochastically larger than the other" (the variance of U).
+    """
+    return float(np.sqrt((num_higher + num_lower + 1) / (12 * num_higher * num_lower)))
 
 
 def compute_jensen_shannon(left: np.ndarray, right: np.ndarray) -> float:

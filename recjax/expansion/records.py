@@ -52,6 +52,22 @@ def batched(source: RecordSource | Iterable[Record], size: int) -> Iterator[list
         yield batch
 
 
+def spread_evenly(places: np.ndarray, limit: int) -> np.ndarray:
+    """Returns at most `limit` of the places, evenly spread over them, in order.
+
+    Example:
+        >>> spread_evenly(np.arange(10), 3).tolist()
+        [1, 5, 8]
+    """
+    count = min(len(places), limit)
+    return places[((np.arange(count) + 0.5) * len(places) / max(count, 1)).astype(np.int64)]
+
+
+def pick_evenly(source: RecordSource, limit: int) -> list[Record]:
+    """Returns at most `limit` records, evenly spread over a source, in order."""
+    return [source[int(place)] for place in spread_evenly(np.arange(len(source)), limit)]
+
+
 def compute_sessions(times: np.ndarray, session_gap_seconds: int) -> np.ndarray:
     """Returns int32 [L], the 0-based session of every event: a longer gap opens a new one.
 
@@ -127,5 +143,7 @@ __all__ = [
     "lengths_of",
     "make_record",
     "pad_field",
+    "pick_evenly",
     "slice_record",
+    "spread_evenly",
 ]

@@ -5,7 +5,7 @@ what chance alone does. The result holds plain JSON values, plots' arrays includ
 a model gains from the samples (`recjax.evaluation`). Called by the expand stage, once per arm.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -16,13 +16,14 @@ from recjax.expansion.checks import compare, grade_checks
 from recjax.expansion.copies import CopyWatcher
 from recjax.expansion.gate.reference import RealReference
 from recjax.expansion.gate.settings import GateConfig
-from recjax.expansion.records import Record, RecordSource, batched
+from recjax.expansion.privacy import QUANTILES, Privacy, measure_privacy
+from recjax.expansion.records import RecordSource, batched
 from recjax.expansion.statistics import LogSpec, LogStatistics, count_halves, rank_categories
 
 
 def make_report_card(
-    real: RecordSource | Iterable[Record],
-    synthetic: RecordSource | Iterable[Record],
+    real: RecordSource,
+    synthetic: RecordSource,
     reference: RealReference,
     gate: GateConfig,
     *,
@@ -31,8 +32,11 @@ def make_report_card(
     max_len: int,
     action_names: Sequence[str],
     category_names: Callable[[int], str] = str,
+    held_out: Sequence[int] | np.ndarray = (),
 ) -> dict[str, Any]:
-    """Returns the report card of one arm's kept draws, in JSON values. Both logs are read once.
+    """Returns the report card of one arm's kept draws, in JSON values.
+
+    Both logs are read once, and evenly spread samples of them once more.
 
     Args:
         real: training records of the real users.
@@ -44,6 +48,8 @@ def make_report_card(
         max_len: longer users are counted as this long.
         action_names: A names.
         category_names: category id -> name for the plots.
+        held_out: places in `real` of users that no generator of the arm was fitted on, the
+            non-members of the membership attack; empty: no attack.
     """
     cells, categories = rank_categories(category_of_item, reference.item_counts)
     spec = LogSpec(cells, len(categories) + 1, len(action_names), num_gap_bins, max_len)
@@ -53,7 +59,8 @@ def make_report_card(
         drawn.add(batch)
         watcher.add(batch)
     whole = left + right
-    checks = compare(left, right, drawn, reference, watcher.counts)
+    privacy = measure_privacy(real, synthetic, held_out) if drawn.users else None
+    checks = compare(left, right, drawn, reference, watcher.counts, privacy)
     grade, reasons = grade_checks(checks)
     names = [category_names(int(category)) for category in categories] + ["other"]
     return {
@@ -62,8 +69,12 @@ def make_report_card(
         "real": describe(whole),
         "synthetic": describe(drawn),
         "copies": asdict(watcher.counts),
+        "privacy": None if privacy is None else describe_privacy(privacy),
         "checks": [asdict(check) for check in checks],
-        "plots": make_plots(whole, drawn, list(action_names), names),
+        "plots": {
+            **make_plots(whole, drawn, list(action_names), names),
+            **({} if privacy is None else {"nearest": plot_nearest(privacy)}),
+        },
     }
 
 
@@ -77,6 +88,33 @@ def describe(log: LogStatistics) -> dict[str, Any]:
         "effective_items": _round(fidelity.compute_effective_items(log.items)),
         "repeat_rate": _round(fidelity.compute_repeat_rate(log)),
         "category_order": _round(fidelity.compute_category_order(log)),
+    }
+
+
+def describe_privacy(privacy: Privacy) -> dict[str, Any]:
+    """Returns the membership AUC and quantiles of the similarity to the nearest real user."""
+    auc = privacy.membership_auc
+    return {
+        "membership_auc": None if auc is None else _round(auc),
+        "held_out_users": len(privacy.held_out),
+        "quantiles": list(QUANTILES),
+        "nearest_real": {
+            "real": np.quantile(privacy.real, QUANTILES).round(6).tolist(),
+            "synthetic": np.quantile(privacy.synthetic, QUANTILES).round(6).tolist(),
+        },
+    }
+
+
+def plot_nearest(privacy: Privacy) -> dict[str, Any]:
+    """Returns the shares of users by similarity to their nearest (other) real user, in tenths."""
+    edges = np.linspace(0, 1, 11)
+    sides = {"real": privacy.real, "synthetic": privacy.synthetic}
+    return {
+        "similarity": edges[:-1].round(6).tolist(),
+        **{
+            name: fidelity.to_shares(np.histogram(values, edges)[0]).round(6).tolist()
+            for name, values in sides.items()
+        },
     }
 
 

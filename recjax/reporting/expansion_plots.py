@@ -19,7 +19,7 @@ _MAX_CELLS = 12  # rows and columns of a transition table
 
 
 def plot_shapes(plots: Mapping[str, Any], name: str) -> str:
-    """Draws length, action, gap and popularity distributions, real beside synthetic."""
+    """Draws how lengths, actions, gaps, popularity and nearest users are distributed."""
     panels = [
         (title, plots[key], draw)
         for key, title, draw in (
@@ -27,6 +27,7 @@ def plot_shapes(plots: Mapping[str, Any], name: str) -> str:
             ("actions", "actions", _draw_actions),
             ("gaps", "time between events", _draw_gaps),
             ("popularity", "item popularity", _draw_popularity),
+            ("nearest", "likeness to the nearest (other) real user", _draw_nearest),
         )
         if plots.get(key) and np.sum(plots[key]["real"]) > 0
     ]
@@ -118,6 +119,13 @@ def _draw_gaps(axes: Axes, plot: Mapping[str, Any]) -> None:
         axes.step(plot["bins"], plot[side], where="mid", color=series(colour), label=side)
     bins = plot["bins"][1 :: max(1, len(plot["bins"]) // 4)]
     axes.set_xticks(bins, [_span(int(b)) for b in bins])
+    _shares(axes)
+
+
+def _draw_nearest(axes: Axes, plot: Mapping[str, Any]) -> None:
+    for side, colour in _SIDES:
+        axes.step(plot["similarity"], plot[side], where="post", color=series(colour), label=side)
+    axes.set_xlim(0, 1)
     _shares(axes)
 
 

@@ -76,6 +76,7 @@ def expansion_cards(context: ReportContext) -> list[dict[str, Any]]:
                 "title": arms.title(arm),
                 "grade": card.get("grade", "–"),
                 "reasons": card.get("reasons") or [],
+                "checks": _card_checks(card),
                 "facts": _card_facts(card),
                 "gate": gate,
                 "gate_figure": expansion_plots.plot_gate(gate, arm),
@@ -251,6 +252,13 @@ def _tiles(name: str, task: Mapping[str, Any], metric: str) -> list[dict[str, st
         small = f"best arm over the oracle's {tables.number(means['oracle'])}"
         found.append({"label": "of what the truth allows", "value": value, "small": small})
     return found
+
+
+def _card_checks(card: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
+    return [
+        (check["name"], _amount(check["value"]), _amount(check["chance"]), check["grade"])
+        for check in card.get("checks") or []
+    ]
 
 
 def _card_facts(card: Mapping[str, Any]) -> list[tuple[str, str, str]]:

@@ -27,6 +27,7 @@ from recjax.expansion import (
     RealReference,
     build_reference,
     expand_arm,
+    find_held_out,
     fit_generator,
     get_strategy,
     load_generator,
@@ -142,9 +143,9 @@ def _report_card(
 ) -> dict[str, Any]:
     """Grades the first seed's draws of an arm; the gate's counts of all seeds beside."""
     context, table = experiment.context, experiment.items
-    first = folder / f"seed_{context.seeds[0]}"
+    first, real = folder / f"seed_{context.seeds[0]}", experiment.examples("sequences", "train")
     card = make_report_card(
-        experiment.examples("sequences", "train"),
+        real,
         open_examples(first, "sequences", "train"),
         reference,
         gate,
@@ -153,6 +154,7 @@ def _report_card(
         max_len=context.config.expansion.hmm.max_len,
         action_names=list(context.config.data.actions),
         category_names=lambda category: _category_name(table, category),
+        held_out=find_held_out(dict(context.config.expansion.arms[folder.name]), len(real)),
     )
     card["gate"] = {
         str(seed): read_json(folder / f"seed_{seed}" / "gate.json") for seed in context.seeds

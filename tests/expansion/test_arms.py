@@ -3,7 +3,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from recjax.expansion import ExpansionData, expand_arm, split_counts
+from recjax.expansion import ExpansionData, expand_arm, find_held_out, split_counts
+from recjax.expansion.generate import split_users
 
 MIX = {"hmm_users": 0.5, "hmm_continue": 0.5}
 
@@ -61,6 +62,12 @@ def test_likelihood_band_is_used(data, reference, gate_config):
 def test_nothing_wanted_gives_nothing(data, reference, gate_config):
     records, counts = _expand(MIX, 0.0, 0, data, reference, gate_config)
     assert records == [] and counts["hmm_users"].drawn == 0
+
+
+def test_held_out_users_are_known_of_arms_that_only_the_generator_feeds():
+    np.testing.assert_array_equal(find_held_out(MIX, 100), split_users(100)[0])
+    assert not len(find_held_out({**MIX, "sliding_window": 0.1}, 100))
+    assert len(find_held_out({**MIX, "sliding_window": 0.0}, 100)) == 5
 
 
 def test_counts_split_by_largest_remainder():

@@ -13,12 +13,12 @@ from recjax.expansion.statistics import LogSpec, count_halves, count_log, rank_c
 
 @pytest.fixture
 def make_card(real_log, reference, gate_config, category_of_item):
-    def make(synthetic, categories=None):
+    def make(synthetic, categories=None, held_out=()):
         return make_report_card(
             real_log, synthetic, reference, gate_config,
             category_of_item=category_of_item if categories is None else categories,
             num_gap_bins=16, max_len=20, action_names=["view", "cart", "buy", "share"],
-            category_names=lambda category: f"category {category}",
+            category_names=lambda category: f"category {category}", held_out=held_out,
         )  # fmt: skip
 
     return make
@@ -42,7 +42,8 @@ def test_card_is_json_with_the_arrays_of_the_plots(make_card, fresh_log):
     card = json.loads(json.dumps(make_card(fresh_log), allow_nan=False))
     plots = card["plots"]
     assert set(plots) == {
-        "lengths", "actions", "action_transitions", "gaps", "popularity", "category_transitions"
+        "lengths", "actions", "action_transitions", "gaps", "popularity", "category_transitions",
+        "nearest",
     }  # fmt: skip
     for plot in plots.values():
         assert np.shape(plot["real"]) == np.shape(plot["synthetic"])
@@ -91,6 +92,23 @@ def test_shuffled_order_is_caught_without_categories(make_card, fresh_log, categ
     card = make_card(shuffled, categories=np.zeros_like(category_of_item))
     assert _check(card, "order of items")["grade"] == "poor"
     assert "not judged" in _check(card, "order of categories")["reason"]
+
+
+def test_slightly_changed_real_users_are_caught_by_nearness_and_membership(
+    make_card, fresh_log, real_log
+):
+    held_out = np.arange(0, 400, 8)
+    changed = _edit(
+        [record for user, record in enumerate(real_log) if user % 8],
+        lambda r: {"items": np.r_[r["items"][:-1], 5], "user": -1},
+    )
+    card = make_card(changed, held_out=held_out)
+    assert _check(card, "nearest real users")["grade"] == "poor"
+    assert _check(card, "membership")["grade"] == "poor" and card["grade"] == "D"
+    fine = make_card(fresh_log, held_out=held_out)
+    assert _check(fine, "membership")["grade"] == "good"
+    assert fine["privacy"]["held_out_users"] == 50
+    assert "not judged" in _check(make_card(fresh_log), "membership")["reason"]
 
 
 def test_reordered_real_users_are_caught(make_card, fresh_log, real_log):
@@ -150,7 +168,7 @@ def test_nothing_drawn_is_a_poor_card(make_card):
 
 def test_card_reads_and_does_not_write(make_card, fresh_log, real_log):
     before = copy.deepcopy([real_log, fresh_log])
-    first, second = make_card(fresh_log), make_card(iter(fresh_log))
+    first, second = make_card(fresh_log), make_card(fresh_log)
     assert first == second
     for old_log, new_log in zip(before, [real_log, fresh_log], strict=True):
         for old, new in zip(old_log, new_log, strict=True):

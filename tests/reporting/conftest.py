@@ -122,6 +122,8 @@ def _report_card() -> dict[str, Any]:
                  "synthetic": rng.dirichlet(np.ones(16))},
         "popularity": {"rank": list(range(1, 201)), "real": popularity / popularity.sum(),
                        "synthetic": (popularity**1.1) / (popularity**1.1).sum()},
+        "nearest": {"similarity": [i / 10 for i in range(10)], "real": rng.dirichlet(np.ones(10)),
+                    "synthetic": rng.dirichlet(np.ones(10))},
         "action_transitions": {"names": ACTIONS, "real": moves, "synthetic": moves[::-1]},
         "category_transitions": {
             "names": [f"Home > Kitchen > Part {i} $a$" for i in range(9)] + ["厨房用品"],
@@ -138,6 +140,10 @@ def _report_card() -> dict[str, Any]:
         "reasons": ["fair: lengths: differ by 0.143 (chance alone: 0.021)"],
         "real": {"users": 1990, "events": 61_234, "mean_length": 30.77},
         "synthetic": {"users": 2000, "events": 58_111, "mean_length": 29.06},
+        "checks": [
+            {"name": "lengths", "value": 0.143, "chance": 0.021, "grade": "fair"},
+            {"name": "foreign ids", "value": 0.0, "chance": None, "grade": "good"},
+        ],
         "plots": plots,
         "gate": {"0": gate, "1": gate},
     }

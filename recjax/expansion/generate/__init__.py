@@ -4,6 +4,7 @@ from recjax.expansion.generate.generator import (
     GeneratorConfig,
     GeneratorState,
     fit_generator,
+    split_users,
 )
 from recjax.expansion.generate.generator_file import load_generator, save_generator
 from recjax.expansion.generate.hmm_continue import HmmContinue
@@ -23,4 +24,5 @@ __all__ = [
     "fit_generator",
     "load_generator",
     "save_generator",
+    "split_users",
 ]
