@@ -191,7 +191,7 @@ def _expansion() -> ConfigDict:
     expansion.arms = ConfigDict({"expanded": ConfigDict({"hmm_users": 0.5, "hmm_continue": 0.5})})
     expansion.ratio = 1.0  # synthetic users per real one
     expansion.use_in = "pretrain"  # "pretrain", "finetune" or "both"
-    expansion.short_user_events = 5  # hmm_continue extends users with at most this many events
+    expansion.short_user_events = 5  # hmm_continue, hmm_prefix, hmm_fill: users of at most so many
     expansion.hmm = ConfigDict(
         {
             "num_states": 16,

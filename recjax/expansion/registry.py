@@ -1,7 +1,16 @@
 """All strategies by name. To add one: a file in `generate` or `edit`, and a line here."""
 
 from recjax.expansion.edit import SlidingWindow, SubsetSplit
-from recjax.expansion.generate import HmmContinue, HmmUsers, Repeat, TrueProcess
+from recjax.expansion.generate import (
+    HmmContinue,
+    HmmFill,
+    HmmPrefix,
+    HmmTail,
+    HmmUsers,
+    MarkovChain,
+    Repeat,
+    TrueProcess,
+)
 from recjax.expansion.strategy import Strategy
 
 # the order is the number in a record's `source` (1 + place): append, never insert
@@ -12,6 +21,10 @@ STRATEGIES: dict[str, Strategy] = {
     "repeat": Repeat(),
     "sliding_window": SlidingWindow(),
     "subset_split": SubsetSplit(),
+    "hmm_prefix": HmmPrefix(),
+    "hmm_fill": HmmFill(),
+    "hmm_tail": HmmTail(),
+    "markov_chain": MarkovChain(),
 }
 
 

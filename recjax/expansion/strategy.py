@@ -32,6 +32,7 @@ class ExpansionData:
         max_len: most events of a drawn record.
         generator: the fitted HMM of this seed; None where no strategy needs it.
         fresh_users: draws of the true process, where somebody knows it; None elsewhere.
+        rare_items: bool [V], items that the gate holds to be rare; None without a gate.
     """
 
     source: RecordSource
@@ -40,6 +41,7 @@ class ExpansionData:
     max_len: int
     generator: "GeneratorState | None" = None
     fresh_users: FreshUsersFn | None = None
+    rare_items: np.ndarray | None = None
 
 
 class Strategy(Protocol):

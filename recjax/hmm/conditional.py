@@ -36,6 +36,7 @@ def sample_fills(
     events: Events,
     missing: Array,
     *,
+    missing_gaps: Array | None = None,
     first_row: int = 0,
     temperature: float = 1.0,
     allowed: np.ndarray | None = None,
@@ -50,6 +51,8 @@ def sample_fills(
         events: users [B, T]; what stands at missing places is not read.
         missing: bool [B, T], events whose item, action and gap are to be drawn; not read beyond
             the lengths.
+        missing_gaps: bool [B, T], further events of which all is known but the gap, which is drawn:
+            those right behind events that nobody saw; None: no event.
         first_row: number of the first row, for draws in several batches.
         temperature: of the item distributions, see `make_tables`; with tables it is theirs.
         allowed: bool [V], the items that may be drawn, see `make_tables`; None: all.
@@ -68,12 +71,10 @@ def sample_fills(
     """
     tables = tables_of(params, temperature, allowed)
     check_conditional(tables.params, num_candidates, num_sweeps)
-    missing = np.asarray(missing)
-    if missing.shape != events.items.shape or missing.dtype != np.bool_:
-        raise ValueError(
-            f"missing is {missing.dtype} {missing.shape}: expected bool {events.items.shape}"
-        )
-    validate_events(_without(events, missing), tables.params.sizes)
+    missing = _checked_mask("missing", missing, events)
+    nothing = np.zeros_like(missing) if missing_gaps is None else missing_gaps
+    missing_gaps = _checked_mask("missing_gaps", nothing, events)
+    validate_events(_without(events, missing, missing_gaps), tables.params.sizes)
     events = jax.tree.map(jnp.asarray, events)
     rows = jnp.asarray(first_row, jnp.int32) + jnp.arange(missing.shape[0], dtype=jnp.int32)
     return draw_fills(
@@ -82,6 +83,7 @@ def sample_fills(
         events,
         missing,
         rows,
+        missing_gaps=missing_gaps,
         num_candidates=num_candidates,
         num_sweeps=num_sweeps,
     )
@@ -148,11 +150,12 @@ def draw_fills(
     missing: jax.Array,
     rows: jax.Array,
     *,
+    missing_gaps: jax.Array | None = None,
     num_candidates: int = 16,
     num_sweeps: Array | int = 1,
 ) -> Events:
     """Fills `events` [B, T] of rows int32 [B]; as `sample_fills`, unchecked and traceable."""
-    blanks = (missing, jnp.zeros_like(missing))
+    blanks = (missing, jnp.zeros_like(missing) if missing_gaps is None else missing_gaps)
     return _fill(key, tables, events, rows, blanks, num_candidates, num_sweeps)
 
 
@@ -252,10 +255,19 @@ def _checked_counts(num_new: Array | int, num_rows: int) -> np.ndarray:
     return counts
 
 
-def _without(events: Events, missing: np.ndarray) -> Events:
+def _checked_mask(name: str, mask: Array, events: Events) -> np.ndarray:
+    mask = np.asarray(mask)
+    if mask.shape != events.items.shape or mask.dtype != np.bool_:
+        raise ValueError(f"{name} is {mask.dtype} {mask.shape}: expected bool {events.items.shape}")
+    return mask
+
+
+def _without(events: Events, missing: np.ndarray, missing_gaps: np.ndarray) -> Events:
     """The events with 0 in place of what is not read."""
-    names = ("items", "actions", "gaps")
-    zeroed = {name: np.where(missing, 0, np.asarray(getattr(events, name))) for name in names}
+    unread = {"items": missing, "actions": missing, "gaps": missing | missing_gaps}
+    zeroed = {
+        name: np.where(at, 0, np.asarray(getattr(events, name))) for name, at in unread.items()
+    }
     return dataclasses.replace(events, **zeroed)
 
 

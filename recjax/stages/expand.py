@@ -82,6 +82,7 @@ def _expand_seed(
         max_len=config.expansion.hmm.max_len,
         generator=_generator(experiment, folder, seed) if "generator" in needs else None,
         fresh_users=_fresh_users(context) if "fresh_users" in needs else None,
+        rare_items=reference.rare_items,
     )
     for place, (arm, mix) in enumerate(arms.items()):
         target = folder / arm / f"seed_{seed}"

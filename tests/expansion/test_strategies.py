@@ -5,12 +5,13 @@ import jax
 import numpy as np
 import pytest
 
+from recjax.expansion.gate.coverage import find_rare_items
 from recjax.expansion.records import SEQUENCE_FIELDS, compute_sessions
 from recjax.expansion.registry import STRATEGIES, get_source_index, get_strategy
 from recjax.expansion.strategy import ExpansionData, draw_uniforms, pick_in_turn
 
 SHORT, SESSION_GAP = 5, 1800
-_MISSING = {"generator": "fitted HMM", "fresh_users": "simulated_shop"}
+_MISSING = {"generator": "fitted HMM", "fresh_users": "simulated_shop", "rare_items": "rare"}
 
 
 def _fresh_users(seed, first, n):
@@ -28,7 +29,9 @@ def _fresh_users(seed, first, n):
 
 @pytest.fixture(scope="module")
 def data(real_log, generator):
-    return ExpansionData(real_log, SESSION_GAP, SHORT, 16, generator, _fresh_users)
+    counts = np.bincount(np.concatenate([record["items"] for record in real_log]), minlength=65)
+    rare = find_rare_items(counts, counts > 0, 0.2)
+    return ExpansionData(real_log, SESSION_GAP, SHORT, 16, generator, _fresh_users, rare)
 
 
 def _draw(name, data, key=0, n=16, first_row=0):
@@ -159,8 +162,8 @@ def test_whole_users_resemble_the_log(data, real_log):
 
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_strategy_lives_on_what_it_says_it_needs_and_names_what_is_missing(name, data):
-    strategy, optional = get_strategy(name), ("generator", "fresh_users")
-    unneeded = dict.fromkeys(set(optional) - set(strategy.needs))
+    strategy, optional = get_strategy(name), set(_MISSING)
+    unneeded = dict.fromkeys(optional - set(strategy.needs))
     strategy.fit(replace(data, **unneeded), 0)
     for need in strategy.needs:
         with pytest.raises(ValueError, match=f"{name} needs .*({_MISSING[need]})"):

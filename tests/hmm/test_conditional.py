@@ -201,6 +201,21 @@ def test_prefixes_of_several_lengths(toolbox, extreme):
     np.testing.assert_array_equal(longer.items[2:, :4], part.items)
 
 
+def test_prefix_is_the_fill_whose_first_places_and_next_gap_are_missing(toolbox, extreme):
+    events = toolbox.random_events(np.random.default_rng(8), [3, 2, 1, 3], 3)
+    longer = hmm.sample_prefixes(jax.random.key(0), extreme, events, 2)
+    moved = hmm.Events(
+        *(np.pad(part, ((0, 0), (2, 0))) for part in (events.items, events.actions, events.gaps)),
+        events.lengths + 2,
+    )
+    missing, once_first = _mask((0, 1), (4, 5)), _mask((2,), (4, 5))
+    key = jax.random.key(0)
+    filled = hmm.sample_fills(key, extreme, moved, missing, missing_gaps=once_first)
+    jax.tree.map(np.testing.assert_array_equal, longer, filled)
+    with pytest.raises(ValueError, match=r"missing_gaps is int64 \(4, 5\): expected bool"):
+        hmm.sample_fills(key, extreme, moved, missing, missing_gaps=missing.astype(int))
+
+
 def test_fresh_fills_in_a_train_step_compile_once(toolbox, extreme, traced_once):
     tables = hmm.make_tables(extreme)
     events = jax.tree.map(jnp.asarray, toolbox.random_events(np.random.default_rng(8), [4] * 8, 4))

@@ -8,8 +8,12 @@ from recjax.expansion.generate.generator import (
 )
 from recjax.expansion.generate.generator_file import load_generator, save_generator
 from recjax.expansion.generate.hmm_continue import HmmContinue
+from recjax.expansion.generate.hmm_fill import HmmFill
+from recjax.expansion.generate.hmm_prefix import HmmPrefix
+from recjax.expansion.generate.hmm_tail import HmmTail
 from recjax.expansion.generate.hmm_users import HmmUsers
 from recjax.expansion.generate.item_facts import ItemFacts
+from recjax.expansion.generate.markov_chain import MarkovChain
 from recjax.expansion.generate.repeat import Repeat
 from recjax.expansion.generate.true_process import TrueProcess
 
@@ -17,8 +21,12 @@ __all__ = [
     "GeneratorConfig",
     "GeneratorState",
     "HmmContinue",
+    "HmmFill",
+    "HmmPrefix",
+    "HmmTail",
     "HmmUsers",
     "ItemFacts",
+    "MarkovChain",
     "Repeat",
     "TrueProcess",
     "fit_generator",

@@ -1,7 +1,7 @@
 """The fitted generator that all HMM strategies of one seed share: model, item ids, clock, band.
 
-Not here: the model itself (`recjax.hmm`), what is drawn from it (`hmm_users`, `hmm_continue`) and
-its file (`generator_file`).
+Not here: the model itself (`recjax.hmm`), what is drawn from it (the strategies `hmm_...`) and its
+file (`generator_file`).
 The generator knows only the items that occur in training, so that no smoothing can make it draw
 another one. Called by the expand stage: fit once per seed, save, hand to the strategies.
 """
@@ -17,7 +17,7 @@ from recjax import hmm
 from recjax.expansion.generate.clock import Clock, fit_clock
 from recjax.expansion.generate.event_batches import EventBatches, make_events
 from recjax.expansion.generate.item_facts import Emission, ItemFacts
-from recjax.expansion.records import Record, RecordSource
+from recjax.expansion.records import Record, RecordSource, pick_evenly
 
 _HELD_OUT_SHARE = 0.05
 _MAX_HELD_OUT = 4096  # users; a quantile of 0.005 rests on 20 of them
@@ -189,8 +189,7 @@ def fit_generator(
         check,
         facts.emission(config.items, item_ids),
     )
-    step = max(1, len(source) // _CLOCK_USERS)
-    clock = fit_clock((source[user] for user in range(0, len(source), step)), num_gap_bins)
+    clock = fit_clock(pick_evenly(source, _CLOCK_USERS), num_gap_bins)
     rows = [[row["log_likelihood"], row.get("held_out", np.nan)] for row in history]
     state = GeneratorState(
         config, params, item_ids, clock, np.zeros(0, np.float32), np.array(rows).reshape(-1, 2)

@@ -1,0 +1,117 @@
+"""Events invented between or before those of real users, drawn by the HMM given all that is real.
+
+Called by `hmm_prefix` and `hmm_fill`, which say where the real events stand among the new ones.
+"""
+
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+
+from recjax import hmm
+from recjax.expansion.generate.short_users import ShortUsers
+from recjax.expansion.records import Record, make_record
+from recjax.expansion.strategy import draw_uniforms
+
+
+def fill_users(
+    key: jax.Array,
+    short: ShortUsers,
+    originals: Sequence[Record],
+    places: Sequence[np.ndarray],
+    first_row: int,
+) -> list[Record]:
+    """Returns each user with new events at all places that his own do not take.
+
+    Args:
+        key: PRNG key; row b depends on (key, first_row + b) alone.
+        short: generator and source.
+        originals: B real users.
+        places: int64 [L] of each, rising, where his L events stand in the new record; the last one
+            ends it.
+        first_row: number of the first row.
+    """
+    generator, n = short.generator, len(originals)
+    events, missing = _spread(short, originals, places)
+    after_new = np.pad(missing, ((0, 0), (1, 0)))[:, :-1] & ~missing
+    drawn = hmm.sample_fills(
+        jax.random.fold_in(key, 0),
+        generator.tables,
+        events,
+        missing,
+        missing_gaps=after_new,
+        first_row=first_row,
+    )
+    drawn = jax.tree.map(np.asarray, drawn)
+    uniforms = draw_uniforms(jax.random.fold_in(key, 1), first_row, *missing.shape)
+    seconds = generator.clock.draw_gaps(drawn.gaps, uniforms)
+    return [_join(short, originals[row], places[row], drawn, seconds[row], row) for row in range(n)]
+
+
+def _spread(
+    short: ShortUsers, originals: Sequence[Record], places: Sequence[np.ndarray]
+) -> tuple[hmm.Events, np.ndarray]:
+    """Returns the real events at their places in [B, T], and bool [B, T], which are to be drawn."""
+    shape = (len(originals), short.generator.config.max_len)
+    real = short.generator.make_events(originals, shape[0], short.most)
+    rows = np.repeat(np.arange(shape[0]), real.lengths)
+    columns = np.concatenate([np.arange(length) for length in real.lengths])
+    targets = np.concatenate(places)
+
+    def spread(grid: np.ndarray) -> np.ndarray:
+        wide = np.zeros(shape, grid.dtype)
+        wide[rows, targets] = grid[rows, columns]
+        return wide
+
+    lengths = np.array([place[-1] + 1 for place in places], np.int32)
+    missing = np.arange(shape[1]) < lengths[:, None]
+    missing[rows, targets] = False
+    events = hmm.Events(spread(real.items), spread(real.actions), spread(real.gaps), lengths)
+    return events, missing
+
+
+def _join(
+    short: ShortUsers,
+    original: Record,
+    places: np.ndarray,
+    drawn: hmm.Events,
+    seconds: np.ndarray,
+    row: int,
+) -> Record:
+    """Returns the real record with the drawn events of a row around its own."""
+    length = places[-1] + 1
+    fields = {
+        "items": short.generator.item_ids[drawn.items[row, :length]],
+        "actions": drawn.actions[row, :length],
+        "times": _times(original["times"], places, seconds[:length]),
+    }
+    is_new = np.ones(length, bool)
+    is_new[places] = False
+    if short.generator.config.no_repeats:
+        kept = ~is_new | _is_novel(fields["items"], is_new)
+        fields = {name: values[kept] for name, values in fields.items()}
+    return make_record(
+        **fields, session_gap_seconds=short.session_gap_seconds, user=original["user"]
+    )
+
+
+def _times(real: np.ndarray, places: np.ndarray, seconds: np.ndarray) -> np.ndarray:
+    """Returns int64 [L], the real times at their places and new ones around them.
+
+    New events before the first real one lie as far back as their gaps say. Between two real ones
+    the gaps give the proportions, since the time there is given.
+    """
+    clock = np.cumsum(seconds + 1)  # rising, as the interpolation asks, where gaps are 0 too
+    times = np.floor(np.interp(clock, clock[places], real)).astype(np.int64)
+    first = places[0]
+    times[:first] = real[0] - np.cumsum(seconds[first:0:-1])[::-1]
+    times[places] = real
+    return times
+
+
+def _is_novel(items: np.ndarray, is_new: np.ndarray) -> np.ndarray:
+    """Returns bool [L]: the first new event of an item that the user does not have himself."""
+    novel = np.zeros(len(items), bool)
+    places = np.flatnonzero(is_new & ~np.isin(items, items[~is_new]))
+    novel[places[np.unique(items[places], return_index=True)[1]]] = True
+    return novel
