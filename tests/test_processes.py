@@ -26,6 +26,9 @@ ROOT = Path(__file__).resolve().parents[1]
 HEARTBEAT_SECONDS = 10
 PATIENCE_SECONDS = 500
 
+# one worker: what two of these make of two cores is waiting for each other
+pytestmark = pytest.mark.xdist_group("processes")
+
 
 class Processes:
     """The processes of one run, `devices` fake CPU devices each; one log file for all."""
