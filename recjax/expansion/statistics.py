@@ -160,8 +160,8 @@ class LogStatistics:
         pairs = (cells[:, :-1] * size + cells[:, 1:])[mask[:, 1:]]
         self.category_pairs += np.bincount(pairs, minlength=size * size).reshape(size, size)
         rows = np.broadcast_to(np.arange(len(items))[:, None], items.shape)
-        counts = np.bincount((rows * size + cells)[mask], minlength=len(items) * size)
-        counts = counts.reshape(len(items), size).astype(np.float64)
+        flat_counts = np.bincount((rows * size + cells)[mask], minlength=len(items) * size)
+        counts = flat_counts.reshape(len(items), size).astype(np.float64)
         totals = mask.sum(axis=1)
         # of n (n - 1) ordered pairs of a user's events, n - 1 are consecutive
         same = (counts * (counts - 1)).sum(axis=1) / np.maximum(totals, 1)
