@@ -225,6 +225,9 @@ def _expansion() -> ConfigDict:
             ),  # quantiles of held-out real users' log-lik per event
             "rare_item_share": 0.2,  # rarest items (share of catalogue) ...
             "rare_item_quota": 0.05,  # ... must make up at least this share of synthetic events
+            "category_floor": 0.0,  # each category's least part of its real share; 0 = off
+            "category_cap": 0.0,  # each category's most times its real share; 0 = off
+            "cross_category_quota": 0.0,  # users of several categories, least times as many as real
             "min_len": 2,  # events
             "max_draw_factor": 4.0,  # draws at most this many times what is wanted
         }

@@ -54,6 +54,7 @@ def run(context: Context) -> dict[str, Any]:
             gate,
             vocab_size=experiment.items.vocab_size,
             num_actions=len(context.config.data.actions),
+            category_of_item=experiment.items.category_id,
         )
         for seed in context.seeds:
             _expand_seed(experiment, folder, seed, gate, reference)

@@ -11,6 +11,11 @@ from recjax.expansion.records import make_record
 NUM_ITEMS, NUM_ACTIONS, NUM_GAP_BINS, SESSION_GAP = 60, 4, 16, 1800
 VOCAB_SIZE = NUM_SPECIALS + NUM_ITEMS
 CATEGORY_OF_ITEM = np.concatenate([np.zeros(NUM_SPECIALS), 1 + np.arange(NUM_ITEMS) // 10])
+REFERENCE_SIZES = {
+    "vocab_size": VOCAB_SIZE,
+    "num_actions": NUM_ACTIONS,
+    "category_of_item": CATEGORY_OF_ITEM.astype(int),
+}
 
 
 def make_toy_log(seed, num_users, source=0, first_user=0):
@@ -62,6 +67,9 @@ def gate_config():
         likelihood_band=(0.005, 0.995),
         rare_item_share=0.2,
         rare_item_quota=0.05,
+        category_floor=0.0,
+        category_cap=0.0,
+        cross_category_quota=0.0,
         min_len=2,
         max_draw_factor=4.0,
     )
@@ -70,7 +78,12 @@ def gate_config():
 @pytest.fixture
 def reference(real_log, gate_config):
     # the fixture log holds every item by chance or not; the gate allows what it saw
-    return build_reference(real_log, gate_config, vocab_size=VOCAB_SIZE, num_actions=NUM_ACTIONS)
+    return build_reference(real_log, gate_config, **REFERENCE_SIZES)
+
+
+@pytest.fixture(scope="session")
+def reference_sizes():
+    return REFERENCE_SIZES
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 
 from recjax.expansion.gate import GateConfig, LikelihoodBand, UserIndex, build_reference, fit_band
-from recjax.expansion.gate.coverage import find_rare_items, select_for_quota
 from recjax.expansion.gate.run import run_gate
 from recjax.expansion.records import slice_record
 
@@ -40,12 +39,12 @@ def test_gate_removes_planted_copies_of_real_users(
 
 
 def test_gate_removes_near_copies_of_real_users_but_not_their_own_continuation(
-    real_log, gate_config, draw_of
+    real_log, gate_config, draw_of, reference_sizes
 ):
     base = np.tile(np.arange(5, 65), 1)
     long_user = _changed(real_log[0], items=base, actions=np.zeros(60, int),
                          times=np.arange(60), sessions=np.zeros(60, int))  # fmt: skip
-    reference = build_reference([long_user], gate_config, vocab_size=65, num_actions=4)
+    reference = build_reference([long_user], gate_config, **reference_sizes)
     longer = {name: np.concatenate([long_user[name], long_user[name][-1:]]) for name in ALL}
     stranger = _changed(long_user, source=1, user=-1, **longer)
     own = _changed(long_user, source=1, **longer)
@@ -112,17 +111,18 @@ def test_invalid_records_never_pass(spoil, fresh_log, reference, gate_config, dr
         assert not kept and counts.removed == {"invalid": 4}
 
 
-def test_items_unseen_in_training_pass_only_when_allowed(real_log, fresh_log, gate_config, draw_of):
+def test_items_unseen_in_training_pass_only_when_allowed(
+    real_log, fresh_log, gate_config, draw_of, reference_sizes
+):
     unseen = 64
     without = [record for record in real_log if unseen not in record["items"]]
     config = replace(gate_config, **NO_QUOTA)
     draws = [
         _changed(fresh_log[i], items=np.r_[fresh_log[i]["items"][:-1], unseen]) for i in range(9)
     ]
-    sizes = {"vocab_size": 65, "num_actions": 4}
-    strict = build_reference(without, config, **sizes)
+    strict = build_reference(without, config, **reference_sizes)
     assert _run(draw_of(draws), 9, config, strict, draw_size=9)[1].removed["invalid"] == 36
-    open_ = build_reference(without, config, also_allowed=[unseen, 0], **sizes)
+    open_ = build_reference(without, config, also_allowed=[unseen, 0], **reference_sizes)
     assert len(_run(draw_of(draws), 9, config, open_, draw_size=9)[0]) == 9
     assert not open_.allowed_items[0], "a special id is never allowed"
 
@@ -160,15 +160,15 @@ def test_quota_of_rare_items_is_met_by_drawing_more(fresh_log, reference, gate_c
     quota = rare_share(free) + 0.04
     config = replace(gate_config, rare_item_quota=quota)
     kept, counts = _run(draw_of(fresh_log), 80, config, reference, draw_size=32)
-    assert len(kept) == 80 and rare_share(kept) >= quota and counts.to_dict()["rare_item_quota_met"]
-    assert counts.removed["too_few_rare_items"] > 0 and counts.drawn > 96
+    assert len(kept) == 80 and rare_share(kept) >= quota and not counts.to_dict()["quotas_missed"]
+    assert counts.removed["too_little_for_quotas"] > 0 and counts.drawn > 96
 
 
 def test_quota_out_of_reach_is_reported(fresh_log, reference, gate_config, draw_of):
     config = replace(gate_config, rare_item_quota=1.0)
     kept, counts = _run(draw_of(fresh_log), 60, config, reference, draw_size=32)
     assert len(kept) == 60 and counts.drawn >= 240
-    assert not counts.to_dict()["rare_item_quota_met"]
+    assert counts.to_dict()["quotas_missed"] == {"rare_items": 1}
 
 
 def test_draws_end_at_the_limit_and_with_a_dry_generator(
@@ -194,30 +194,19 @@ def test_blocks_do_not_change_what_each_holds(fresh_log, reference, gate_config,
     kept, counts = _run(
         draw_of(fresh_log), 150, gate_config, reference, draw_size=32, block_size=40
     )
-    assert len(kept) == 150 and counts.quota_missed == 0
-
-
-def test_select_for_quota_swaps_no_more_than_needed():
-    lengths, rare = np.full(6, 10), np.array([0, 0, 0, 2, 10, 10])
-    kept, met = select_for_quota(lengths, rare, 3, 0.3)
-    assert met and kept.tolist() == [1, 2, 4]
-    kept, met = select_for_quota(lengths, rare, 3, 0.0)
-    assert met and kept.tolist() == [0, 1, 2]
-    kept, met = select_for_quota(lengths, rare, 3, 0.9)
-    assert not met and kept.tolist() == [3, 4, 5]
-    assert select_for_quota(lengths[:2], rare[:2], 3, 0.5)[0].tolist() == [0, 1]
-
-
-def test_rare_items_are_the_least_seen_of_the_allowed():
-    counts = np.array([0, 0, 5, 1, 9, 1, 3])
-    allowed = counts > 0
-    assert np.nonzero(find_rare_items(counts, allowed, 0.4))[0].tolist() == [3, 5]
-    assert not find_rare_items(counts, allowed, 0.0).any()
+    assert len(kept) == 150 and not counts.quotas_missed
 
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("near_duplicate_jaccard", 1.5), ("likelihood_band", (0.9, 0.1)), ("max_draw_factor", 0.5)],
+    [
+        ("near_duplicate_jaccard", 1.5),
+        ("likelihood_band", (0.9, 0.1)),
+        ("max_draw_factor", 0.5),
+        ("category_floor", 1.5),
+        ("category_cap", 0.5),
+        ("cross_category_quota", -1.0),
+    ],  # fmt: skip
 )
 def test_bad_settings_are_named(name, value, gate_config):
     with pytest.raises(ValueError, match=f"expansion.gate.{name}"):
@@ -233,9 +222,11 @@ def test_config_matches_the_default_config_file(gate_config):
     assert GateConfig(**get_config().expansion.gate) == gate_config
 
 
-def test_near_duplicates_can_be_switched_off(fresh_log, real_log, gate_config, draw_of):
+def test_near_duplicates_can_be_switched_off(
+    fresh_log, real_log, gate_config, draw_of, reference_sizes
+):
     config = replace(gate_config, **NO_QUOTA, near_duplicate_jaccard=0.0)
-    reference = build_reference(real_log, config, vocab_size=65, num_actions=4)
+    reference = build_reference(real_log, config, **reference_sizes)
     assert reference.users.near is None
     assert len(_run(draw_of(fresh_log), 20, config, reference)[0]) == 20
 

@@ -137,13 +137,13 @@ def test_shifted_actions_and_gaps_are_caught(make_card, fresh_log):
 
 
 def test_ids_from_outside_the_training_part_are_caught(
-    make_card, fresh_log, real_log, gate_config, category_of_item
+    make_card, fresh_log, real_log, gate_config, category_of_item, reference_sizes
 ):
     from recjax.expansion.gate import build_reference
 
     validation_item = 40
     training = [record for record in real_log if validation_item not in record["items"]]
-    reference = build_reference(training, gate_config, vocab_size=65, num_actions=4)
+    reference = build_reference(training, gate_config, **reference_sizes)
     card = make_report_card(
         training, fresh_log, reference, gate_config, category_of_item=category_of_item,
         num_gap_bins=16, max_len=20, action_names=list("abcd"),

@@ -1,9 +1,11 @@
-"""Rare items get their share: which of the draws to keep so that they are not forgotten.
+"""What of a catalogue must not be forgotten: rare items, categories, users that cross them.
 
-Not here: the drawing of more (`run`).
+Not here: the quotas (`quotas`) and the drawing of more (`run`).
 """
 
 import numpy as np
+
+_MAX_CELLS = 64  # categories with a share of their own; all smaller ones have one together
 
 
 def find_rare_items(item_counts: np.ndarray, allowed: np.ndarray, share: float) -> np.ndarray:
@@ -21,37 +23,41 @@ def find_rare_items(item_counts: np.ndarray, allowed: np.ndarray, share: float) 
     return rare
 
 
-def select_for_quota(
-    lengths: np.ndarray, rare_counts: np.ndarray, wanted: int, quota: float
-) -> tuple[np.ndarray, bool]:
-    """Returns the candidates to keep, and whether their rare events reach the quota.
+def share_by_category(
+    category_of_item: np.ndarray, item_counts: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the cell of every item, and the share of the training events in every cell.
 
-    The first `wanted` candidates are kept; where they hold too few rare items, those with the least
-    give way to later ones with the most, and to no more of them than the quota needs.
+    The 64 largest categories have a cell each, the largest first, and all others one together.
 
     Args:
-        lengths: int64 [B], events of each candidate.
-        rare_counts: int64 [B], events with a rare item.
-        wanted: candidates to keep, fewer where there are fewer.
-        quota: least share of rare events.
+        category_of_item: int [V], 0 = none.
+        item_counts: int64 [V], training events.
 
     Returns:
-        int64 indices in rising order, and whether the quota is met.
+        int64 [V], -1 for items without category, and float64 [C]; C = 0 without categories.
 
     Example:
-        >>> select_for_quota(np.array([4, 4, 4]), np.array([0, 1, 4]), 2, 0.5)
-        (array([1, 2]), True)
+        >>> share_by_category(np.array([0, 1, 2, 2]), np.array([4, 1, 2, 1]))
+        (array([-1,  1,  0,  0]), array([0.375, 0.125]))
     """
-    # kept on an integer grid, since a sum of floats may end a hair below 0 for an exact hit
-    excess = np.round((rare_counts - quota * lengths) * 1e6).astype(np.int64)
-    first, later = np.arange(min(wanted, len(lengths))), np.arange(wanted, len(lengths))
-    total = int(excess[first].sum())
-    out = first[np.argsort(excess[first], kind="stable")][: len(later)]
-    into = later[np.argsort(-excess[later], kind="stable")][: len(out)]
-    gains = excess[into] - excess[out[: len(into)]]
-    gains = gains[gains > 0]
-    reached = total + np.concatenate([[0], np.cumsum(gains)])
-    met = bool(reached[-1] >= 0)
-    swaps = int(np.argmax(reached >= 0)) if met else len(gains)
-    kept = np.concatenate([np.setdiff1d(first, out[:swaps]), into[:swaps]])
-    return np.sort(kept), met
+    events = np.bincount(category_of_item, weights=item_counts)
+    events[0] = 0
+    order = np.argsort(-events, kind="stable")[: int((events > 0).sum())]
+    cells = np.full(len(events), -1)
+    cells[order] = np.minimum(np.arange(len(order)), _MAX_CELLS)
+    shares = np.bincount(cells[order], weights=events[order]) / max(item_counts.sum(), 1)
+    return cells[category_of_item], shares
+
+
+def find_crossing(items: np.ndarray, category_of_item: np.ndarray) -> np.ndarray:
+    """Returns bool [B]: users with items of two categories or more.
+
+    Args:
+        items: int64 [B, T], padded with 0.
+        category_of_item: int [V], 0 = none, the padding's among them.
+    """
+    categories = category_of_item[items]
+    most = categories.max(axis=1, initial=0)
+    least = np.where(categories > 0, categories, most[:, None]).min(axis=1)
+    return least < most

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from recjax.expansion.gate import minhash
-from recjax.expansion.gate.coverage import find_rare_items
+from recjax.expansion.gate.coverage import find_crossing, find_rare_items, share_by_category
 from recjax.expansion.gate.duplicates import ExactIndex, NearIndex
 from recjax.expansion.gate.hashing import hash_bags, hash_sequences
 from recjax.expansion.gate.settings import GateConfig
@@ -52,6 +52,10 @@ class RealReference:
         action_counts: int64 [A].
         allowed_items: bool [V], ids that a draw may hold: by default those with training events.
         rare_items: bool [V].
+        category_of_item: int [V], 0 = none.
+        category_cells: int64 [V], see `share_by_category`.
+        category_shares: float64 [C], share of the training events in each cell.
+        crossing_share: share of the real users that touch two categories or more.
     """
 
     users: UserIndex
@@ -61,6 +65,10 @@ class RealReference:
     action_counts: np.ndarray
     allowed_items: np.ndarray
     rare_items: np.ndarray
+    category_of_item: np.ndarray
+    category_cells: np.ndarray
+    category_shares: np.ndarray
+    crossing_share: float
 
 
 def build_reference(
@@ -69,6 +77,7 @@ def build_reference(
     *,
     vocab_size: int,
     num_actions: int,
+    category_of_item: np.ndarray,
     also_allowed: Iterable[int] = (),
 ) -> RealReference:
     """Returns the reference, after one pass over the real users' training records.
@@ -78,14 +87,18 @@ def build_reference(
         config: settings of the gate.
         vocab_size: V, item ids with the specials.
         num_actions: A.
+        category_of_item: int [V], 0 = none; all 0 for a log without categories.
         also_allowed: ids without training events that draws may hold (cold items of a catalogue).
     """
     users, bags = UserIndex.empty(config), ExactIndex()
     item_counts, action_counts = np.zeros(vocab_size, np.int64), np.zeros(num_actions, np.int64)
+    num_users = num_crossing = 0
     for batch in batched(source, _BATCH):
         item_counts += np.bincount(_join(batch, "items"), minlength=vocab_size)
         action_counts += np.bincount(_join(batch, "actions"), minlength=num_actions)
         items, lengths = pad_field(batch, "items"), lengths_of(batch)
+        num_users += len(batch)
+        num_crossing += int(find_crossing(items, category_of_item).sum())
         users.exact.add(hash_sequences(items, lengths))
         bags.add(hash_bags(items, lengths))
         if users.near is not None:
@@ -94,9 +107,20 @@ def build_reference(
     allowed = item_counts > 0
     allowed[list(also_allowed)] = True
     allowed[:NUM_SPECIALS] = False
-    rare = find_rare_items(item_counts, allowed, config.rare_item_share)
-    twins = users.exact.compute_twin_share()
-    return RealReference(users, twins, bags, item_counts, action_counts, allowed, rare)
+    cells, shares = share_by_category(category_of_item, item_counts)
+    return RealReference(
+        users=users,
+        twin_share=users.exact.compute_twin_share(),
+        bags=bags,
+        item_counts=item_counts,
+        action_counts=action_counts,
+        allowed_items=allowed,
+        rare_items=find_rare_items(item_counts, allowed, config.rare_item_share),
+        category_of_item=category_of_item,
+        category_cells=cells,
+        category_shares=shares,
+        crossing_share=num_crossing / max(num_users, 1),
+    )
 
 
 def compute_signatures(items: np.ndarray, lengths: np.ndarray, config: GateConfig) -> np.ndarray:

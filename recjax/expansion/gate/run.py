@@ -1,6 +1,6 @@
 """Draws through the gate until enough are kept: streamed in blocks, same key same result.
 
-Not here: the single filters (`filters`) and the choice for the quota (`coverage`). Called by
+Not here: the single filters (`filters`) and the choice for the quotas (`quotas`). Called by
 `recjax.expansion.arms`.
 """
 
@@ -9,15 +9,15 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from recjax.expansion.gate.coverage import select_for_quota
 from recjax.expansion.gate.filters import judge
 from recjax.expansion.gate.likelihood import LikelihoodBand
+from recjax.expansion.gate.quotas import Quotas
 from recjax.expansion.gate.reference import RealReference, UserIndex
-from recjax.expansion.gate.settings import FEW_RARE, SURPLUS, GateConfig, GateCounts
+from recjax.expansion.gate.settings import LITTLE_FOR_QUOTAS, SURPLUS, GateConfig, GateCounts
 from recjax.expansion.records import DrawFn, Record
 
 DRAW_SIZE = 256  # rows per draw; always the same, so that a compiled sampler never retraces
-BLOCK_SIZE = 4096  # kept records among which the quota of rare items must hold
+BLOCK_SIZE = 4096  # kept records among which the quotas must hold
 
 
 def run_gate(
@@ -34,9 +34,9 @@ def run_gate(
     """Returns the kept records and the counts, which grow as the records are consumed.
 
     Records come in blocks. A block draws until it has its number of records that pass every filter
-    and hold enough rare items, or until `max_draw_factor` times its number was drawn; then it keeps
-    what there is. At most `max_draw_factor * block_size + draw_size` records are held at a time,
-    beside the indices (see `duplicates` for bytes per user).
+    and together meet the quotas, or until `max_draw_factor` times its number was drawn; then it
+    keeps what there is. At most `max_draw_factor * block_size + draw_size` records are held at a
+    time, beside the indices (see `duplicates` for bytes per user).
 
     Args:
         draw: draw(first, n) -> records of rows first..first + n - 1.
@@ -47,8 +47,11 @@ def run_gate(
         band: the likelihood band; None: no such filter.
         draw_size: rows per call of `draw`.
         block_size: records per block.
+
+    Raises:
+        ValueError: if a quota of categories is asked for and the log has none.
     """
-    counts = GateCounts(wanted)
+    counts, quotas = GateCounts(wanted), Quotas.make(config, reference)
     index = UserIndex.empty(config) if drawn is None else drawn
 
     def judge_batch(records: Sequence[Record]) -> np.ndarray:
@@ -59,8 +62,8 @@ def run_gate(
         while counts.kept < wanted and counts.drawn < last:
             before, target = counts.drawn, min(block_size, wanted - counts.kept)
             limit = min(last, before + int(np.ceil(target * config.max_draw_factor)))
-            block = _collect(draw, target, limit, draw_size, config, reference, judge_batch, counts)
-            yield from _choose(block, target, config, counts)
+            block = _collect(draw, target, limit, draw_size, quotas, judge_batch, counts)
+            yield from _choose(block, target, counts)
             if counts.drawn == before:  # a generator that has run dry must not be asked for ever
                 return
 
@@ -69,14 +72,18 @@ def run_gate(
 
 @dataclass
 class _Block:
-    """Candidates of one block, with their events and rare events."""
+    """Candidates of one block, with what each brings to the quotas."""
 
+    quotas: Quotas
     records: list[Record] = field(default_factory=list)
-    lengths: list[int] = field(default_factory=list)
-    rare: list[int] = field(default_factory=list)
+    excesses: list[np.ndarray] = field(default_factory=list)
 
-    def select(self, target: int, quota: float) -> tuple[np.ndarray, bool]:
-        return select_for_quota(np.array(self.lengths), np.array(self.rare), target, quota)
+    def add(self, records: list[Record]) -> None:
+        self.records += records
+        self.excesses.append(self.quotas.measure(records))
+
+    def select(self, target: int) -> tuple[np.ndarray, set[str]]:
+        return self.quotas.select(np.concatenate(self.excesses), target)
 
 
 def _collect(
@@ -84,13 +91,12 @@ def _collect(
     target: int,
     limit: int,
     draw_size: int,
-    config: GateConfig,
-    reference: RealReference,
+    quotas: Quotas,
     judge_batch: Callable[[Sequence[Record]], np.ndarray],
     counts: GateCounts,
 ) -> _Block:
     """Returns what passed the filters: enough for the block, or all until `limit` was drawn."""
-    block = _Block()
+    block = _Block(quotas)
     while counts.drawn < limit:
         records = draw(counts.drawn, draw_size)
         if not len(records):
@@ -98,28 +104,26 @@ def _collect(
         reasons = judge_batch(records)
         counts.drawn += len(records)
         counts.removed.update(str(reason) for reason in reasons if reason)
-        for record, reason in zip(records, reasons, strict=True):
-            if not reason:
-                block.records.append(record)
-                block.lengths.append(len(record["items"]))
-                block.rare.append(int(reference.rare_items[record["items"]].sum()))
-        if len(block.records) >= target and block.select(target, config.rare_item_quota)[1]:
+        block.add([records[int(row)] for row in np.nonzero(reasons == "")[0]])
+        if len(block.records) >= target and not block.select(target)[1]:
             break
     return block
 
 
-def _choose(block: _Block, target: int, config: GateConfig, counts: GateCounts) -> list[Record]:
+def _choose(block: _Block, target: int, counts: GateCounts) -> list[Record]:
     """Returns the records of a block that are kept, and adds them to the counts."""
     if not block.records:
         return []
-    chosen, met = block.select(target, config.rare_item_quota)
+    chosen, missed = block.select(target)
     swapped = int((chosen >= target).sum())
     unused = len(block.records) - len(chosen)
-    for reason, number in ((FEW_RARE, swapped), (SURPLUS, unused - swapped)):
+    for reason, number in ((LITTLE_FOR_QUOTAS, swapped), (SURPLUS, unused - swapped)):
         if number:
             counts.removed[reason] += number
-    counts.kept += len(chosen)
-    counts.events += sum(block.lengths[i] for i in chosen)
-    counts.rare_events += sum(block.rare[i] for i in chosen)
-    counts.quota_missed += int(not met)
-    return [block.records[i] for i in chosen]
+    kept = [block.records[i] for i in chosen]
+    counts.kept += len(kept)
+    counts.events += sum(len(record["items"]) for record in kept)
+    rare = block.quotas.reference.rare_items
+    counts.rare_events += sum(int(rare[record["items"]].sum()) for record in kept)
+    counts.quotas_missed.update(missed)
+    return kept

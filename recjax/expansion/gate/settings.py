@@ -15,7 +15,7 @@ NEAR_REAL = "near_copy_of_real"
 NEAR_DRAW = "near_copy_of_draw"
 TOO_UNLIKELY = "below_likelihood_band"
 TOO_LIKELY = "above_likelihood_band"
-FEW_RARE = "too_few_rare_items"  # gave way to a draw with more rare items
+LITTLE_FOR_QUOTAS = "too_little_for_quotas"  # gave way to a draw that serves them better
 SURPLUS = "not_needed"
 
 
@@ -31,6 +31,10 @@ class GateConfig:
         likelihood_band: quantiles of held-out real users' log-likelihood per event.
         rare_item_share: share of the catalogue that counts as rare (fewest training events).
         rare_item_quota: least share of rare items among the kept events; 0 = off.
+        category_floor: every category gets at least this much of its real share of events; 0 = off.
+        category_cap: and at most this many times that share; 0 = off.
+        cross_category_quota: the kept users who touch two categories or more are at least this many
+            times the real share of such users; 0 = off.
         min_len: least events of a kept record.
         max_draw_factor: at most this many draws for each wanted one.
     """
@@ -42,6 +46,9 @@ class GateConfig:
     likelihood_band: tuple[float, float]
     rare_item_share: float
     rare_item_quota: float
+    category_floor: float
+    category_cap: float
+    cross_category_quota: float
     min_len: int
     max_draw_factor: float
 
@@ -54,6 +61,9 @@ class GateConfig:
             "likelihood_band": (0 <= low < high <= 1, "two quantiles, low < high"),
             "rare_item_share": (0 <= self.rare_item_share <= 1, "in [0, 1]"),
             "rare_item_quota": (0 <= self.rare_item_quota <= 1, "in [0, 1]"),
+            "category_floor": (0 <= self.category_floor <= 1, "in [0, 1]"),
+            "category_cap": (self.category_cap == 0 or self.category_cap >= 1, "0 or at least 1"),
+            "cross_category_quota": (self.cross_category_quota >= 0, "at least 0"),
             "min_len": (self.min_len >= 1, "at least 1"),
             "max_draw_factor": (self.max_draw_factor >= 1, "at least 1"),
         }
@@ -70,6 +80,9 @@ class GateConfig:
             drop_exact_duplicates=False,
             near_duplicate_jaccard=0.0,
             rare_item_quota=0.0,
+            category_floor=0.0,
+            category_cap=0.0,
+            cross_category_quota=0.0,
             min_len=1,
         )
 
@@ -85,7 +98,7 @@ class GateCounts:
         removed: reason -> records.
         events: events of the kept records.
         rare_events: those of them with a rare item.
-        quota_missed: blocks of kept records that could not reach the quota of rare items.
+        quotas_missed: quota -> blocks of kept records that could not reach it.
     """
 
     wanted: int
@@ -94,7 +107,7 @@ class GateCounts:
     removed: Counter[str] = field(default_factory=Counter)
     events: int = 0
     rare_events: int = 0
-    quota_missed: int = 0
+    quotas_missed: Counter[str] = field(default_factory=Counter)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the counts as plain JSON values, with the share of rare items."""
@@ -105,6 +118,6 @@ class GateCounts:
             "removed": dict(sorted(self.removed.items())),
             "events": self.events,
             "rare_item_share": round(self.rare_events / max(self.events, 1), 6),
-            "rare_item_quota_met": self.quota_missed == 0,
+            "quotas_missed": dict(sorted(self.quotas_missed.items())),
             "complete": self.kept >= self.wanted,
         }
