@@ -217,6 +217,7 @@ def _expansion() -> ConfigDict:
         {
             "drop_exact_duplicates": True,
             "near_duplicate_jaccard": 0.9,  # MinHash similarity above it is a copy; 0 = off
+            "merge_similar": False,  # copies of a draw add to its weight instead of being dropped
             "num_hashes": 64,
             "shingle_len": 3,  # events per shingle
             "likelihood_band": (

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from recjax.expansion.gate.duplicates import ExactIndex
+from recjax.expansion.gate.duplicates import NONE, ExactIndex
 from recjax.expansion.gate.hashing import hash_bags, hash_sequences
 from recjax.expansion.gate.reference import RealReference, UserIndex, compute_signatures
 from recjax.expansion.gate.settings import GateConfig
@@ -62,11 +62,12 @@ class CopyWatcher:
         if self._drawn.near is None or self._reference.users.near is None:
             return fresh
         minhashes = compute_signatures(items, lengths, self._config)
-        fresh = self._count(fresh, "near_real", self._reference.users.near.find_copies(minhashes))
+        originals = self._reference.users.near.find_originals(minhashes)
+        fresh = self._count(fresh, "near_real", originals != NONE)
         entries = self._drawn.near.size + np.arange(len(items))
         self._drawn.near.add(minhashes, np.full(len(items), NO_USER, np.int32))
-        near = self._drawn.near.find_copies(minhashes, before=entries)
-        return self._count(fresh, "near_draw", near)
+        originals = self._drawn.near.find_originals(minhashes, before=entries)
+        return self._count(fresh, "near_draw", originals != NONE)
 
     def _count(self, fresh: np.ndarray, name: str, found: np.ndarray) -> np.ndarray:
         hits = fresh & found

@@ -62,6 +62,7 @@ def gate_config():
     return GateConfig(
         drop_exact_duplicates=True,
         near_duplicate_jaccard=0.9,
+        merge_similar=False,
         num_hashes=64,
         shingle_len=3,
         likelihood_band=(0.005, 0.995),

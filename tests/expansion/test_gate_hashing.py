@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from recjax.expansion.gate.duplicates import ExactIndex, NearIndex, SortedRuns
+from recjax.expansion.gate.duplicates import NONE, ExactIndex, NearIndex, SortedRuns
 from recjax.expansion.gate.hashing import hash_bags, hash_sequences, hash_shingles
 from recjax.expansion.gate.minhash import choose_band_rows, compute_minhashes, estimate_similarity
 
@@ -101,14 +101,14 @@ def test_near_index_finds_brute_force_pairs():
         hashes = compute_minhashes(part, np.full(len(part), 40), num_hashes=64, shingle_len=3)
         index.add(hashes, np.arange(start, start + len(part)))
     lengths = np.full(100, 40)
-    found = index.find_copies(compute_minhashes(draws, lengths, num_hashes=64, shingle_len=3))
+    hashes = compute_minhashes(draws, lengths, num_hashes=64, shingle_len=3)
+    originals = index.find_originals(hashes)
+    found = originals != NONE
+    assert (originals[found] == np.nonzero(found)[0]).all()
     true = np.array([_jaccard(real[i].tolist(), draws[i].tolist(), 3) for i in range(100)])
     assert found[true > 0.95].all()
     assert not found[true < 0.65].any()
-    own = index.find_copies(
-        compute_minhashes(draws, lengths, num_hashes=64, shingle_len=3), not_of=np.arange(100)
-    )
-    assert not own.any()
+    assert (index.find_originals(hashes, not_of=np.arange(100)) == NONE).all()
 
 
 def test_near_index_before_looks_at_earlier_entries_only():
@@ -117,4 +117,4 @@ def test_near_index_before_looks_at_earlier_entries_only():
         np.tile(np.arange(5, 25), (3, 1)), np.full(3, 20), num_hashes=32, shingle_len=3
     )
     index.add(hashes, np.array([-1, -1, -1]))
-    assert index.find_copies(hashes, before=np.arange(3)).tolist() == [False, True, True]
+    assert index.find_originals(hashes, before=np.arange(3)).tolist() == [NONE, 0, 0]

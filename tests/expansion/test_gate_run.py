@@ -65,7 +65,9 @@ def test_gate_removes_copies_among_draws_within_and_over_batches(
     assert len(kept) == 10 and counts.removed["copy_of_draw"] == counts.drawn - 10
 
 
-def test_gate_removes_near_copies_among_draws(reference, gate_config, draw_of, fresh_log):
+@pytest.fixture
+def near_copies(reference, fresh_log):
+    """Three draws that differ in their last event."""
     base = np.random.default_rng(3).permutation(
         np.repeat(np.nonzero(reference.allowed_items)[0], 2)
     )
@@ -75,9 +77,38 @@ def test_gate_removes_near_copies_among_draws(reference, gate_config, draw_of, f
         items[-1] = last
         fields = {name: np.arange(len(items)) * (name == "times") for name in ALL[1:]}
         draws.append(_changed(fresh_log[0], items=items, **fields))
+    return draws
+
+
+def test_gate_removes_near_copies_among_draws(reference, gate_config, draw_of, near_copies):
     config = replace(gate_config, **NO_QUOTA)
-    kept, counts = _run(draw_of(draws), 3, config, reference, draw_size=3)
+    kept, counts = _run(draw_of(near_copies), 3, config, reference, draw_size=3)
     assert len(kept) == 1 and counts.removed["near_copy_of_draw"] == 2
+
+
+def test_similar_draws_of_a_block_are_merged_into_one_of_their_weight(
+    fresh_log, reference, gate_config, draw_of, near_copies
+):
+    config = replace(gate_config, **NO_QUOTA, merge_similar=True)
+    kept, counts = _run(draw_of(near_copies), 2, config, reference, draw_size=2)
+    assert [record["weight"] for record in kept] == [8.0], "exact copies are merged too"
+    assert kept[0]["weight"].dtype == np.float32
+    assert counts.removed == {"merged_into_draw": 7}
+    assert all(record["weight"] == 1.0 for record in near_copies), "draws are left alone"
+    kept, counts = _run(draw_of(fresh_log), 100, config, reference)
+    assert len(kept) == 100 and max(record["weight"] for record in kept) > 1
+    assert counts.removed["merged_into_draw"] and not counts.removed["copy_of_draw"]
+
+
+def test_copies_of_draws_that_were_handed_out_are_dropped(
+    fresh_log, reference, gate_config, draw_of, near_copies
+):
+    config = replace(gate_config, **NO_QUOTA, merge_similar=True)
+    long_one = max(fresh_log, key=lambda record: len(record["items"]))
+    draws = draw_of([near_copies[0], near_copies[1], long_one])
+    kept, counts = _run(draws, 2, config, reference, draw_size=1, block_size=1)
+    assert [record["weight"] for record in kept] == [1.0, 1.0]
+    assert counts.removed == {"near_copy_of_draw": 1}
 
 
 def test_strategies_of_an_arm_share_the_index_of_draws(fresh_log, reference, gate_config, draw_of):
@@ -195,6 +226,11 @@ def test_blocks_do_not_change_what_each_holds(fresh_log, reference, gate_config,
         draw_of(fresh_log), 150, gate_config, reference, draw_size=32, block_size=40
     )
     assert len(kept) == 150 and not counts.quotas_missed
+
+
+def test_merging_needs_near_duplicates(gate_config):
+    with pytest.raises(ValueError, match="merge_similar is True; must be False where near_dup"):
+        replace(gate_config, near_duplicate_jaccard=0.0, merge_similar=True)
 
 
 @pytest.mark.parametrize(

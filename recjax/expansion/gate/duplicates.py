@@ -9,6 +9,7 @@ import numpy as np
 
 from recjax.expansion.gate import minhash
 
+NONE = -1  # entry of a user that is like no other
 _MAX_MATCHES = 4  # users of one bucket that are compared: equal ones need not all be looked at
 _ID_BITS = np.uint64(32)
 _ID_MASK = np.uint64(0xFFFFFFFF)
@@ -94,21 +95,24 @@ class NearIndex:
             runs.add((keys[:, band] << _ID_BITS) | ids)
         self.size += count
 
-    def find_copies(
+    def find_originals(
         self,
         minhashes: np.ndarray,
         *,
         not_of: np.ndarray | None = None,
         before: np.ndarray | None = None,
     ) -> np.ndarray:
-        """Returns bool [B]: which rows are at least `threshold` similar to a remembered user.
+        """Returns int64 [B], the first entry found that is similar enough; NONE: there is none.
+
+        Entries are numbered from 0 in the order in which they were added.
 
         Args:
             minhashes: uint32 [B, H].
             not_of: int32 [B] or None: a row is not held against this owner.
             before: int64 [B] or None: a row is held against earlier entries than this one only.
         """
-        copies = np.zeros(len(minhashes), bool)
+        unknown = np.iinfo(np.int64).max
+        originals = np.full(len(minhashes), unknown)
         signatures = minhashes.astype(np.uint8)
         keys = minhash.compute_band_keys(minhashes, self._band_rows) << _ID_BITS
         for band, runs in enumerate(self._bands):
@@ -120,8 +124,8 @@ class NearIndex:
                         hit &= self._owners[ids] != not_of[rows]
                     if before is not None:
                         hit &= ids < before[rows]
-                    copies[rows[hit]] = True
-        return copies
+                    originals[rows[hit]] = np.minimum(originals[rows[hit]], ids[hit])
+        return np.where(originals == unknown, NONE, originals)
 
     def _reserve(self, size: int) -> None:
         if size > len(self._owners):

@@ -8,10 +8,12 @@ whole, and an exact copy of any real user, its own one included, is always dropp
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from recjax.expansion.gate import settings
+from recjax.expansion.gate.duplicates import NONE
 from recjax.expansion.gate.hashing import hash_sequences
 from recjax.expansion.gate.likelihood import LikelihoodBand
 from recjax.expansion.gate.reference import RealReference, UserIndex, compute_signatures
@@ -59,14 +61,34 @@ def _is_flagged(ids: np.ndarray, flags: np.ndarray) -> np.ndarray:
     return inside & flags[np.where(inside, ids, 0)]
 
 
+@dataclass(frozen=True)
+class Verdicts:
+    """What the filters say of a batch of draws.
+
+    Attributes:
+        reasons: object [B], why each was removed, "" for those that pass.
+        entries: int64 [B], its number among the draws that near copies are told from; NONE: none.
+        originals: int64 [B], number of the earlier draw that it nearly copies; NONE: of none.
+    """
+
+    reasons: np.ndarray
+    entries: np.ndarray
+    originals: np.ndarray
+
+    @classmethod
+    def empty(cls, size: int) -> "Verdicts":
+        """Returns verdicts by which all pass."""
+        return cls(np.full(size, "", object), np.full(size, NONE), np.full(size, NONE))
+
+
 def judge(
     records: Sequence[Record],
     config: GateConfig,
     reference: RealReference,
     drawn: UserIndex,
     band: LikelihoodBand | None,
-) -> np.ndarray:
-    """Returns object [B], the reason each record was removed, "" for those that pass.
+) -> Verdicts:
+    """Returns which records pass, and why the others do not.
 
     The records that pass the cheap filters are added to `drawn`, so that later copies are seen.
 
@@ -77,15 +99,16 @@ def judge(
         drawn: the draws so far; changed.
         band: the likelihood band; None: off.
     """
-    reasons = np.full(len(records), "", object)
+    verdicts = Verdicts.empty(len(records))
+    reasons = verdicts.reasons
     reasons[find_invalid(records, reference)] = settings.INVALID
     _remove(reasons, lengths_of(records) < config.min_len, settings.TOO_SHORT)
-    _judge_copies(records, reasons, config, reference, drawn)
+    _judge_copies(records, verdicts, config, reference, drawn)
     if band is not None:
         below, above = band.judge(records)
         _remove(reasons, below, settings.TOO_UNLIKELY)
         _remove(reasons, above, settings.TOO_LIKELY)
-    return reasons
+    return verdicts
 
 
 def _remove(reasons: np.ndarray, condemned: np.ndarray, reason: str) -> None:
@@ -94,7 +117,7 @@ def _remove(reasons: np.ndarray, condemned: np.ndarray, reason: str) -> None:
 
 def _judge_copies(
     records: Sequence[Record],
-    reasons: np.ndarray,
+    verdicts: Verdicts,
     config: GateConfig,
     reference: RealReference,
     drawn: UserIndex,
@@ -103,22 +126,40 @@ def _judge_copies(
     items, lengths = pad_field(records, "items"), lengths_of(records)
     if config.drop_exact_duplicates:
         hashes = hash_sequences(items, lengths)
-        _remove(reasons, reference.users.exact.contains(hashes), settings.COPY_OF_REAL)
-        fresh = np.nonzero(reasons == "")[0]
-        repeated = np.ones(len(records), bool)
-        repeated[fresh[np.unique(hashes[fresh], return_index=True)[1]]] = False
-        _remove(reasons, repeated | drawn.exact.contains(hashes), settings.COPY_OF_DRAW)
-        drawn.exact.add(hashes[reasons == ""])
-    if drawn.near is None or reference.users.near is None:
-        return
+        _remove(verdicts.reasons, reference.users.exact.contains(hashes), settings.COPY_OF_REAL)
+        if not config.merge_similar:  # else they are merged as the near copies that they also are
+            _judge_repeats(hashes, verdicts.reasons, drawn)
+    if drawn.near is not None and reference.users.near is not None:
+        _judge_near_copies(records, items, lengths, verdicts, config, reference, drawn)
+
+
+def _judge_repeats(hashes: np.ndarray, reasons: np.ndarray, drawn: UserIndex) -> None:
     fresh = np.nonzero(reasons == "")[0]
+    repeated = np.ones(len(hashes), bool)
+    repeated[fresh[np.unique(hashes[fresh], return_index=True)[1]]] = False
+    _remove(reasons, repeated | drawn.exact.contains(hashes), settings.COPY_OF_DRAW)
+    drawn.exact.add(hashes[reasons == ""])
+
+
+def _judge_near_copies(
+    records: Sequence[Record],
+    items: np.ndarray,
+    lengths: np.ndarray,
+    verdicts: Verdicts,
+    config: GateConfig,
+    reference: RealReference,
+    drawn: UserIndex,
+) -> None:
+    """Writes the reasons of near copies, and the entries that they have and copy."""
+    fresh = np.nonzero(verdicts.reasons == "")[0]
     minhashes = compute_signatures(items[fresh], lengths[fresh], config)
     owners = np.array([records[int(row)]["user"] for row in fresh], np.int32)
+    assert drawn.near is not None and reference.users.near is not None
     near_real = np.zeros(len(records), bool)
-    near_real[fresh] = reference.users.near.find_copies(minhashes, not_of=owners)
-    _remove(reasons, near_real, settings.NEAR_REAL)
-    entries = drawn.near.size + np.arange(len(fresh))
+    near_real[fresh] = reference.users.near.find_originals(minhashes, not_of=owners) != NONE
+    _remove(verdicts.reasons, near_real, settings.NEAR_REAL)
+    verdicts.entries[fresh] = drawn.near.size + np.arange(len(fresh))
     drawn.near.add(minhashes, owners)
-    near_draw = np.zeros(len(records), bool)
-    near_draw[fresh] = drawn.near.find_copies(minhashes, before=entries)
-    _remove(reasons, near_draw, settings.NEAR_DRAW)
+    before = verdicts.entries[fresh]
+    verdicts.originals[fresh] = drawn.near.find_originals(minhashes, before=before)
+    _remove(verdicts.reasons, verdicts.originals != NONE, settings.NEAR_DRAW)

@@ -9,11 +9,18 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from recjax.expansion.gate.filters import judge
+from recjax.expansion.gate.filters import Verdicts, judge
 from recjax.expansion.gate.likelihood import LikelihoodBand
 from recjax.expansion.gate.quotas import Quotas
 from recjax.expansion.gate.reference import RealReference, UserIndex
-from recjax.expansion.gate.settings import LITTLE_FOR_QUOTAS, SURPLUS, GateConfig, GateCounts
+from recjax.expansion.gate.settings import (
+    LITTLE_FOR_QUOTAS,
+    MERGED,
+    NEAR_DRAW,
+    SURPLUS,
+    GateConfig,
+    GateCounts,
+)
 from recjax.expansion.records import DrawFn, Record
 
 DRAW_SIZE = 256  # rows per draw; always the same, so that a compiled sampler never retraces
@@ -54,7 +61,7 @@ def run_gate(
     counts, quotas = GateCounts(wanted), Quotas.make(config, reference)
     index = UserIndex.empty(config) if drawn is None else drawn
 
-    def judge_batch(records: Sequence[Record]) -> np.ndarray:
+    def judge_batch(records: Sequence[Record]) -> Verdicts:
         return judge(records, config, reference, index, band)
 
     def kept_records() -> Iterator[Record]:
@@ -72,15 +79,41 @@ def run_gate(
 
 @dataclass
 class _Block:
-    """Candidates of one block, with what each brings to the quotas."""
+    """Candidates of one block, with what each brings to the quotas and the weight it has gathered.
+
+    Only draws that the block still holds can take up a copy: earlier ones have been handed out.
+    """
 
     quotas: Quotas
     records: list[Record] = field(default_factory=list)
     excesses: list[np.ndarray] = field(default_factory=list)
+    merged: dict[int, float] = field(default_factory=dict)  # place -> weight of its copies
+    places: dict[int, int] = field(default_factory=dict)  # entry of the index -> place
 
-    def add(self, records: list[Record]) -> None:
-        self.records += records
-        self.excesses.append(self.quotas.measure(records))
+    def add(self, records: Sequence[Record], verdicts: Verdicts) -> None:
+        """Adds the records that pass."""
+        passed = np.nonzero(verdicts.reasons == "")[0]
+        for place, row in enumerate(passed, len(self.records)):
+            self.places[int(verdicts.entries[row])] = place
+        self.records += [records[int(row)] for row in passed]
+        self.excesses.append(self.quotas.measure(self.records[len(self.records) - len(passed) :]))
+
+    def merge(self, records: Sequence[Record], verdicts: Verdicts) -> None:
+        """Adds weights of near copies to their originals, and names it as their reason."""
+        for row in np.nonzero(verdicts.reasons == NEAR_DRAW)[0]:
+            place = self.places.get(int(verdicts.originals[row]))
+            if place is not None:
+                weight = self.merged.get(place, 0.0) + float(records[int(row)]["weight"])
+                self.merged[place] = weight
+                self.places[int(verdicts.entries[row])] = place  # a copy of the copy goes there too
+                verdicts.reasons[row] = MERGED
+
+    def take(self, place: int) -> Record:
+        """Returns a candidate with the weight of its copies; the draw itself is left alone."""
+        record = self.records[place]
+        if place not in self.merged:
+            return record
+        return {**record, "weight": np.float32(record["weight"] + self.merged[place])}
 
     def select(self, target: int) -> tuple[np.ndarray, set[str]]:
         return self.quotas.select(np.concatenate(self.excesses), target)
@@ -92,7 +125,7 @@ def _collect(
     limit: int,
     draw_size: int,
     quotas: Quotas,
-    judge_batch: Callable[[Sequence[Record]], np.ndarray],
+    judge_batch: Callable[[Sequence[Record]], Verdicts],
     counts: GateCounts,
 ) -> _Block:
     """Returns what passed the filters: enough for the block, or all until `limit` was drawn."""
@@ -101,10 +134,12 @@ def _collect(
         records = draw(counts.drawn, draw_size)
         if not len(records):
             break
-        reasons = judge_batch(records)
+        verdicts = judge_batch(records)
+        block.add(records, verdicts)
+        if quotas.config.merge_similar:
+            block.merge(records, verdicts)
         counts.drawn += len(records)
-        counts.removed.update(str(reason) for reason in reasons if reason)
-        block.add([records[int(row)] for row in np.nonzero(reasons == "")[0]])
+        counts.removed.update(str(reason) for reason in verdicts.reasons if reason)
         if len(block.records) >= target and not block.select(target)[1]:
             break
     return block
@@ -120,7 +155,7 @@ def _choose(block: _Block, target: int, counts: GateCounts) -> list[Record]:
     for reason, number in ((LITTLE_FOR_QUOTAS, swapped), (SURPLUS, unused - swapped)):
         if number:
             counts.removed[reason] += number
-    kept = [block.records[i] for i in chosen]
+    kept = [block.take(int(place)) for place in chosen]
     counts.kept += len(kept)
     counts.events += sum(len(record["items"]) for record in kept)
     rare = block.quotas.reference.rare_items

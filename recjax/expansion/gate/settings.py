@@ -13,6 +13,7 @@ COPY_OF_REAL = "copy_of_real"
 COPY_OF_DRAW = "copy_of_draw"
 NEAR_REAL = "near_copy_of_real"
 NEAR_DRAW = "near_copy_of_draw"
+MERGED = "merged_into_draw"  # its weight went to the draw that it copies
 TOO_UNLIKELY = "below_likelihood_band"
 TOO_LIKELY = "above_likelihood_band"
 LITTLE_FOR_QUOTAS = "too_little_for_quotas"  # gave way to a draw that serves them better
@@ -26,6 +27,7 @@ class GateConfig:
     Attributes:
         drop_exact_duplicates: drop draws equal to a real user or to an earlier draw.
         near_duplicate_jaccard: similarity of shingles from which a draw is a copy; 0 = off.
+        merge_similar: a copy of an earlier draw of its block adds its weight to that draw.
         num_hashes: MinHash functions; the standard error of a similarity is < 0.5 / sqrt(this).
         shingle_len: events per shingle.
         likelihood_band: quantiles of held-out real users' log-likelihood per event.
@@ -41,6 +43,7 @@ class GateConfig:
 
     drop_exact_duplicates: bool
     near_duplicate_jaccard: float
+    merge_similar: bool
     num_hashes: int
     shingle_len: int
     likelihood_band: tuple[float, float]
@@ -56,6 +59,10 @@ class GateConfig:
         low, high = self.likelihood_band
         problems = {
             "near_duplicate_jaccard": (0 <= self.near_duplicate_jaccard <= 1, "in [0, 1]"),
+            "merge_similar": (
+                not self.merge_similar or self.near_duplicate_jaccard > 0,
+                "False where near_duplicate_jaccard is 0",
+            ),
             "num_hashes": (self.num_hashes >= 1, "at least 1"),
             "shingle_len": (self.shingle_len >= 1, "at least 1"),
             "likelihood_band": (0 <= low < high <= 1, "two quantiles, low < high"),
@@ -79,6 +86,7 @@ class GateConfig:
             self,
             drop_exact_duplicates=False,
             near_duplicate_jaccard=0.0,
+            merge_similar=False,
             rare_item_quota=0.0,
             category_floor=0.0,
             category_cap=0.0,
