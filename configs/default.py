@@ -224,6 +224,8 @@ def _expansion() -> ConfigDict:
                 0.005,
                 0.995,
             ),  # quantiles of held-out real users' log-lik per event
+            "discriminator_quantile": 0.0,  # drop draws that a classifier finds less real than
+            # this quantile of real users; 0 = off
             "rare_item_share": 0.2,  # rarest items (share of catalogue) ...
             "rare_item_quota": 0.05,  # ... must make up at least this share of synthetic events
             "category_floor": 0.0,  # each category's least part of its real share; 0 = off

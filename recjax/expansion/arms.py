@@ -9,18 +9,20 @@ from typing import Any
 import jax
 import numpy as np
 
+from recjax.expansion.discriminator import MAX_USERS, fit_discriminator
 from recjax.expansion.gate import (
     GateConfig,
     GateCounts,
-    LikelihoodBand,
     RealReference,
+    ScoreBand,
     UserIndex,
     fit_band,
     run_gate,
 )
 from recjax.expansion.gate.run import DRAW_SIZE
+from recjax.expansion.gate.settings import TOLD_APART
 from recjax.expansion.generate import split_users
-from recjax.expansion.records import Record
+from recjax.expansion.records import DrawFn, Record, pick_evenly
 from recjax.expansion.registry import get_source_index, get_strategy
 from recjax.expansion.strategy import ExpansionData
 
@@ -100,12 +102,13 @@ def expand_arm(
     if not (np.isfinite(ratio) and ratio >= 0):
         raise ValueError(f"ratio is {ratio}; must be 0 or more synthetic users per real one")
     wanted = split_counts(mix, int(round(ratio * len(data.source))))
-    drawn, band = UserIndex.empty(gate), _make_band(data, gate)
+    drawn, likelihood = UserIndex.empty(gate), _make_band(data, gate)
     streams, counts = [], {}
     for name, number in wanted.items():
         draw = _make_draw(name, data, seed)
         if get_strategy(name).gated:
-            kwargs: dict[str, Any] = {"config": gate, "drawn": drawn, "band": band}
+            told = _make_discriminator(draw, number, data, gate, reference, draw_size)
+            kwargs: dict[str, Any] = {"config": gate, "drawn": drawn, "bands": [*likelihood, *told]}
         else:
             kwargs = {"config": gate.validity_only()}
         records, counts[name] = run_gate(
@@ -115,7 +118,7 @@ def expand_arm(
     return (record for records in streams for record in records), counts
 
 
-def _make_draw(name: str, data: ExpansionData, seed: int) -> Any:
+def _make_draw(name: str, data: ExpansionData, seed: int) -> DrawFn:
     strategy, source = get_strategy(name), get_source_index(name)
     state = strategy.fit(data, seed)
     key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), 1), source)
@@ -128,8 +131,34 @@ def _make_draw(name: str, data: ExpansionData, seed: int) -> Any:
     return draw
 
 
-def _make_band(data: ExpansionData, gate: GateConfig) -> LikelihoodBand | None:
+def _make_band(data: ExpansionData, gate: GateConfig) -> list[ScoreBand]:
     if data.generator is None:
-        return None
+        return []
     generator = data.generator
-    return fit_band(generator.held_out_scores, gate.likelihood_band, generator.score)
+    return [fit_band(generator.held_out_scores, gate.likelihood_band, generator.score)]
+
+
+def _make_discriminator(
+    draw: DrawFn,
+    wanted: int,
+    data: ExpansionData,
+    gate: GateConfig,
+    reference: RealReference,
+    draw_size: int,
+) -> list[ScoreBand]:
+    """Returns the limit on how synthetic a strategy's draws may look, none where it is off.
+
+    The classifier learns from rows that the gate never gets to, so it has seen no draw that it
+    judges, and from every second of a sample of real users; the others of them set the limit.
+    """
+    users = pick_evenly(data.source, 2 * MAX_USERS)
+    if not gate.discriminator_quantile or not wanted or len(users) < 2:
+        return []
+    first = int(np.ceil(wanted * gate.max_draw_factor)) + draw_size
+    starts = range(first, first + min(wanted, MAX_USERS), draw_size)
+    pilot = [record for start in starts for record in draw(start, draw_size)]
+    if not pilot:
+        return []
+    model = fit_discriminator(users[::2], pilot, reference.category_of_item)
+    limit = float(np.quantile(model.score(users[1::2]), gate.discriminator_quantile))
+    return [ScoreBand(model.score, limit, np.inf, too_low=TOLD_APART)]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from recjax.expansion import fidelity
 from recjax.expansion.copies import CopyCounts
+from recjax.expansion.discriminator import ToldApart
 from recjax.expansion.gate.reference import RealReference
 from recjax.expansion.privacy import Privacy
 from recjax.expansion.statistics import LogStatistics
@@ -43,14 +44,16 @@ def compare(
     reference: RealReference,
     copies: CopyCounts,
     privacy: Privacy | None,
+    told: ToldApart | None,
 ) -> list[Check]:
     """Returns all checks of a synthetic log against the two halves of the real one."""
-    if not drawn.users or privacy is None:
+    if not drawn.users or privacy is None or told is None:
         return [Check("users", 0.0, None, "poor", True, "no synthetic user was kept")]
     return [
         *_compare_shapes(left, right, drawn),
         *_compare_items(left, right, drawn),
         *_compare_order(left, right, drawn),
+        _check_discriminator(told),
         *_check_copies(drawn, copies, reference.twin_share),
         *_check_privacy(privacy),
         _check_foreign(drawn, reference),
@@ -131,6 +134,16 @@ def _compare_order(left: LogStatistics, right: LogStatistics, drawn: LogStatisti
     return checks
 
 
+def _check_discriminator(told: ToldApart) -> Check:
+    if not len(told.real) or not len(told.synthetic):
+        reason = "discriminator: too few users to fit one and judge others, not judged"
+        return Check("discriminator", 0.5, None, "good", False, reason)
+    auc = fidelity.compute_auc(told.real, told.synthetic)
+    text = "a classifier that has not seen them tells draws from real users with AUC {value:.3f}"
+    chance = fidelity.compute_chance_auc(len(told.real), len(told.synthetic))
+    return _limit("discriminator", auc, chance, (0.15, 0.3), text)
+
+
 def _check_copies(drawn: LogStatistics, copies: CopyCounts, twins: float) -> list[Check]:
     """Copies are judged beyond those that real users are of each other, short ones above all."""
     users = max(drawn.users, 1)
@@ -170,8 +183,7 @@ def _check_privacy(privacy: Privacy) -> list[Check]:
     if auc is None:
         reason = "membership: every user was drawn from, not judged"
         return [nearest, Check("membership", 0.5, None, "good", False, reason)]
-    # what two samples of the same users stay below in 39 of 40 cases
-    chance = 0.5 + 1.96 * fidelity.compute_auc_noise(len(privacy.members), unseen)
+    chance = fidelity.compute_chance_auc(len(privacy.members), unseen)
     text = (
         f"by the nearest draw, users of the fit are told from {unseen} held-out ones "
         "with AUC {value:.3f}"

@@ -41,14 +41,15 @@ def compute_auc(higher: np.ndarray, lower: np.ndarray) -> float:
     return float((ranks.mean() - (len(higher) + 1) / 2) / len(lower))
 
 
-def compute_auc_noise(num_higher: int, num_lower: int) -> float:
-    """Returns the standard error of an AUC between two samples of the same distribution.
+def compute_chance_auc(num_higher: int, num_lower: int) -> float:
+    """Returns the AUC that two samples of one distribution stay below in 39 of 40 cases.
 
     Reference:
         Mann and Whitney (1947), "On a test of whether one of two random variables is
         stochastically larger than the other" (the variance of U).
     """
-    return float(np.sqrt((num_higher + num_lower + 1) / (12 * num_higher * num_lower)))
+    variance = (num_higher + num_lower + 1) / (12 * num_higher * num_lower)
+    return 0.5 + 1.96 * float(np.sqrt(variance))
 
 
 def compute_jensen_shannon(left: np.ndarray, right: np.ndarray) -> float:

@@ -14,10 +14,11 @@ import numpy as np
 from recjax.expansion import fidelity
 from recjax.expansion.checks import compare, grade_checks
 from recjax.expansion.copies import CopyWatcher
+from recjax.expansion.discriminator import MAX_USERS, tell_apart
 from recjax.expansion.gate.reference import RealReference
 from recjax.expansion.gate.settings import GateConfig
 from recjax.expansion.privacy import QUANTILES, Privacy, measure_privacy
-from recjax.expansion.records import RecordSource, batched
+from recjax.expansion.records import RecordSource, batched, pick_evenly
 from recjax.expansion.statistics import LogSpec, LogStatistics, count_halves, rank_categories
 
 
@@ -60,7 +61,9 @@ def make_report_card(
         watcher.add(batch)
     whole = left + right
     privacy = measure_privacy(real, synthetic, held_out) if drawn.users else None
-    checks = compare(left, right, drawn, reference, watcher.counts, privacy)
+    some_real, some_drawn = (pick_evenly(log, MAX_USERS) for log in (real, synthetic))
+    told = tell_apart(some_real, some_drawn, category_of_item) if drawn.users else None
+    checks = compare(left, right, drawn, reference, watcher.counts, privacy, told)
     grade, reasons = grade_checks(checks)
     names = [category_names(int(category)) for category in categories] + ["other"]
     return {

@@ -66,6 +66,7 @@ def gate_config():
         num_hashes=64,
         shingle_len=3,
         likelihood_band=(0.005, 0.995),
+        discriminator_quantile=0.0,
         rare_item_share=0.2,
         rare_item_quota=0.05,
         category_floor=0.0,

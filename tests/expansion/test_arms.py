@@ -59,6 +59,48 @@ def test_likelihood_band_is_used(data, reference, gate_config):
     assert removed["below_likelihood_band"] > 10 and removed["above_likelihood_band"] > 10
 
 
+def test_discriminator_takes_out_what_looks_least_real(data, reference, gate_config):
+    _, counts = _expand({"hmm_users": 1.0}, 0.25, 0, data, reference, gate_config)
+    assert not counts["hmm_users"].removed["told_from_real"]
+    strict = replace(gate_config, discriminator_quantile=0.3)
+    runs = [_expand(MIX, 0.25, 0, data, reference, strict) for _ in range(2)]
+    for name in MIX:
+        assert runs[0][1][name].removed["told_from_real"] > 10
+        assert runs[0][1][name].removed == runs[1][1][name].removed
+
+
+def test_discriminator_learns_from_rows_that_are_never_kept(
+    data, reference, gate_config, monkeypatch
+):
+    class Spoilt:
+        """Half of its draws repeat one action; the gate's own rows start at 0."""
+
+        name, gated, needs = "hmm_users", True, ()
+        rows = []
+
+        def fit(self, data, seed):
+            return data.source
+
+        def draw(self, key, state, n, first_row):
+            self.rows.append((first_row, n))
+            fresh = [dict(state[row % 400], user=-1) for row in range(first_row, first_row + n)]
+            return [
+                {**r, "actions": r["actions"] * 0} if row % 2 else r for row, r in enumerate(fresh)
+            ]
+
+    spoilt = Spoilt()
+    monkeypatch.setattr("recjax.expansion.arms.get_strategy", lambda name: spoilt)
+    config = replace(
+        gate_config, discriminator_quantile=0.1, drop_exact_duplicates=False,
+        near_duplicate_jaccard=0.0, rare_item_quota=0.0, likelihood_band=(0.0, 1.0),
+    )  # fmt: skip
+    records, counts = _expand({"hmm_users": 1.0}, 0.5, 0, data, reference, config)
+    spoiled = np.mean([len(r["items"]) > 3 and not r["actions"].any() for r in records])
+    assert counts["hmm_users"].removed["told_from_real"] > 50 and spoiled < 0.2
+    pilot, judged = spoilt.rows[: spoilt.rows.index((0, 16))], spoilt.rows[-1]
+    assert pilot and min(first for first, _ in pilot) >= sum(judged)
+
+
 def test_nothing_wanted_gives_nothing(data, reference, gate_config):
     records, counts = _expand(MIX, 0.0, 0, data, reference, gate_config)
     assert records == [] and counts["hmm_users"].drawn == 0

@@ -4,7 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from recjax.expansion.gate import GateConfig, LikelihoodBand, UserIndex, build_reference, fit_band
+from recjax.expansion.gate import GateConfig, ScoreBand, UserIndex, build_reference, fit_band
 from recjax.expansion.gate.run import run_gate
 from recjax.expansion.records import slice_record
 
@@ -171,12 +171,12 @@ def test_likelihood_band_removes_both_tails_and_nan(fresh_log, reference, gate_c
     band = fit_band(-np.arange(4.0, 10.0), (0.0, 1.0), score)
     assert (band.low, band.high) == (-9.0, -4.0)
     config = replace(gate_config, **NO_QUOTA)
-    kept, counts = _run(draw_of(fresh_log), 60, config, reference, band=band)
+    kept, counts = _run(draw_of(fresh_log), 60, config, reference, bands=[band])
     lengths = {len(record["items"]) for record in kept}
     assert lengths <= set(range(4, 10))
     assert counts.removed["below_likelihood_band"] and counts.removed["above_likelihood_band"]
-    nan = LikelihoodBand(lambda records: np.full(len(records), np.nan), -1.0, 1.0)
-    assert not _run(draw_of(fresh_log), 5, config, reference, band=nan)[0]
+    nan = ScoreBand(lambda records: np.full(len(records), np.nan), -1.0, 1.0)
+    assert not _run(draw_of(fresh_log), 5, config, reference, bands=[nan])[0]
 
 
 def test_quota_of_rare_items_is_met_by_drawing_more(fresh_log, reference, gate_config, draw_of):
@@ -239,6 +239,7 @@ def test_merging_needs_near_duplicates(gate_config):
         ("near_duplicate_jaccard", 1.5),
         ("likelihood_band", (0.9, 0.1)),
         ("max_draw_factor", 0.5),
+        ("discriminator_quantile", 1.0),
         ("category_floor", 1.5),
         ("category_cap", 0.5),
         ("cross_category_quota", -1.0),

@@ -59,6 +59,13 @@ def test_mode_collapse_is_caught(make_card, fresh_log):
     assert _check(card, "coverage")["grade"] != "good" and card["grade"] == "D"
 
 
+def test_collapse_to_few_items_is_caught_though_no_draw_copies_another(make_card, fresh_log):
+    few = _edit(fresh_log, lambda r: {"items": 5 + r["items"] % 7})
+    card = make_card(few)
+    assert _check(card, "coverage")["grade"] == _check(card, "popularity")["grade"] == "poor"
+    assert _check(card, "discriminator")["grade"] == "poor" and card["grade"] == "D"
+
+
 def test_copied_users_are_caught_under_any_name(make_card, fresh_log, real_log):
     for user in (-1, None):
         copies = _edit(real_log[:20], lambda r, user=user: {} if user is None else {"user": user})
@@ -83,6 +90,7 @@ def test_shuffled_order_is_caught(make_card, fresh_log):
     card = make_card(_edit(fresh_log, shuffle))
     assert _check(card, "order of categories")["grade"] == "poor"
     assert _check(card, "order of items")["grade"] == "poor"
+    assert _check(card, "discriminator")["grade"] != "good"
     assert card["grade"] == "D"
 
 

@@ -129,7 +129,7 @@ class NearIndex:
 
     def _reserve(self, size: int) -> None:
         if size > len(self._owners):
-            capacity = max(size, len(self._owners) * 5 // 4, 1024)
+            capacity = max(size, len(self._owners) * 17 // 16, 1024)
             # realloc in place: no second copy of the largest arrays while they grow
             self._signatures.resize((capacity, self._signatures.shape[1]), refcheck=False)
             self._owners.resize(capacity, refcheck=False)

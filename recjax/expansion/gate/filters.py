@@ -1,6 +1,6 @@
 """Which draws of a batch may pass, each filter in turn, and the reason for those that may not.
 
-Not here: how many to draw and the quota of rare items (`run`).
+Not here: how many to draw (`run`) and the quotas (`quotas`).
 
 A draw that continues or cuts a real user is not held against that very user by the near-copy rule:
 it shares that history by design. Against everybody else, and against other draws, it is judged
@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from recjax.expansion.gate import settings
+from recjax.expansion.gate.bands import ScoreBand
 from recjax.expansion.gate.duplicates import NONE
 from recjax.expansion.gate.hashing import hash_sequences
-from recjax.expansion.gate.likelihood import LikelihoodBand
 from recjax.expansion.gate.reference import RealReference, UserIndex, compute_signatures
 from recjax.expansion.gate.settings import GateConfig
 from recjax.expansion.records import (
@@ -86,7 +86,7 @@ def judge(
     config: GateConfig,
     reference: RealReference,
     drawn: UserIndex,
-    band: LikelihoodBand | None,
+    bands: Sequence[ScoreBand],
 ) -> Verdicts:
     """Returns which records pass, and why the others do not.
 
@@ -97,17 +97,17 @@ def judge(
         config: settings.
         reference: the real users.
         drawn: the draws so far; changed.
-        band: the likelihood band; None: off.
+        bands: what scores must lie in, judged in this order.
     """
     verdicts = Verdicts.empty(len(records))
     reasons = verdicts.reasons
     reasons[find_invalid(records, reference)] = settings.INVALID
     _remove(reasons, lengths_of(records) < config.min_len, settings.TOO_SHORT)
     _judge_copies(records, verdicts, config, reference, drawn)
-    if band is not None:
+    for band in bands:
         below, above = band.judge(records)
-        _remove(reasons, below, settings.TOO_UNLIKELY)
-        _remove(reasons, above, settings.TOO_LIKELY)
+        _remove(reasons, below, band.too_low)
+        _remove(reasons, above, band.too_high)
     return verdicts
 
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from recjax.expansion.gate.bands import ScoreBand
 from recjax.expansion.gate.filters import Verdicts, judge
-from recjax.expansion.gate.likelihood import LikelihoodBand
 from recjax.expansion.gate.quotas import Quotas
 from recjax.expansion.gate.reference import RealReference, UserIndex
 from recjax.expansion.gate.settings import (
@@ -34,7 +34,7 @@ def run_gate(
     reference: RealReference,
     *,
     drawn: UserIndex | None = None,
-    band: LikelihoodBand | None = None,
+    bands: Sequence[ScoreBand] = (),
     draw_size: int = DRAW_SIZE,
     block_size: int = BLOCK_SIZE,
 ) -> tuple[Iterator[Record], GateCounts]:
@@ -51,7 +51,7 @@ def run_gate(
         config: settings.
         reference: the real users, from `build_reference`.
         drawn: draws to tell apart from, shared by the strategies of an arm; None: a fresh index.
-        band: the likelihood band; None: no such filter.
+        bands: what scores must lie in, judged in this order.
         draw_size: rows per call of `draw`.
         block_size: records per block.
 
@@ -62,7 +62,7 @@ def run_gate(
     index = UserIndex.empty(config) if drawn is None else drawn
 
     def judge_batch(records: Sequence[Record]) -> Verdicts:
-        return judge(records, config, reference, index, band)
+        return judge(records, config, reference, index, bands)
 
     def kept_records() -> Iterator[Record]:
         last = int(np.ceil(wanted * config.max_draw_factor))
@@ -92,14 +92,15 @@ class _Block:
 
     def add(self, records: Sequence[Record], verdicts: Verdicts) -> None:
         """Adds the records that pass."""
-        passed = np.nonzero(verdicts.reasons == "")[0]
-        for place, row in enumerate(passed, len(self.records)):
-            self.places[int(verdicts.entries[row])] = place
-        self.records += [records[int(row)] for row in passed]
-        self.excesses.append(self.quotas.measure(self.records[len(self.records) - len(passed) :]))
+        passed = [records[int(row)] for row in np.nonzero(verdicts.reasons == "")[0]]
+        self.records += passed
+        self.excesses.append(self.quotas.measure(passed))
 
     def merge(self, records: Sequence[Record], verdicts: Verdicts) -> None:
-        """Adds weights of near copies to their originals, and names it as their reason."""
+        """Adds weights of near copies to their originals, among them the records just added."""
+        entries = verdicts.entries[verdicts.reasons == ""].tolist()
+        first = len(self.records) - len(entries)
+        self.places.update(zip(entries, range(first, len(self.records)), strict=True))
         for row in np.nonzero(verdicts.reasons == NEAR_DRAW)[0]:
             place = self.places.get(int(verdicts.originals[row]))
             if place is not None:

@@ -16,6 +16,7 @@ NEAR_DRAW = "near_copy_of_draw"
 MERGED = "merged_into_draw"  # its weight went to the draw that it copies
 TOO_UNLIKELY = "below_likelihood_band"
 TOO_LIKELY = "above_likelihood_band"
+TOLD_APART = "told_from_real"  # by the discriminator
 LITTLE_FOR_QUOTAS = "too_little_for_quotas"  # gave way to a draw that serves them better
 SURPLUS = "not_needed"
 
@@ -31,6 +32,8 @@ class GateConfig:
         num_hashes: MinHash functions; the standard error of a similarity is < 0.5 / sqrt(this).
         shingle_len: events per shingle.
         likelihood_band: quantiles of held-out real users' log-likelihood per event.
+        discriminator_quantile: draws that look less real than this quantile of real users are
+            dropped; 0 = off.
         rare_item_share: share of the catalogue that counts as rare (fewest training events).
         rare_item_quota: least share of rare items among the kept events; 0 = off.
         category_floor: every category gets at least this much of its real share of events; 0 = off.
@@ -47,6 +50,7 @@ class GateConfig:
     num_hashes: int
     shingle_len: int
     likelihood_band: tuple[float, float]
+    discriminator_quantile: float
     rare_item_share: float
     rare_item_quota: float
     category_floor: float
@@ -66,6 +70,7 @@ class GateConfig:
             "num_hashes": (self.num_hashes >= 1, "at least 1"),
             "shingle_len": (self.shingle_len >= 1, "at least 1"),
             "likelihood_band": (0 <= low < high <= 1, "two quantiles, low < high"),
+            "discriminator_quantile": (0 <= self.discriminator_quantile < 1, "in [0, 1)"),
             "rare_item_share": (0 <= self.rare_item_share <= 1, "in [0, 1]"),
             "rare_item_quota": (0 <= self.rare_item_quota <= 1, "in [0, 1]"),
             "category_floor": (0 <= self.category_floor <= 1, "in [0, 1]"),
