@@ -118,3 +118,13 @@ def test_near_index_before_looks_at_earlier_entries_only():
     )
     index.add(hashes, np.array([-1, -1, -1]))
     assert index.find_originals(hashes, before=np.arange(3)).tolist() == [NONE, 0, 0]
+
+
+def test_memory_of_a_user_is_what_is_stated():
+    index, rng = NearIndex(64, 0.9), np.random.default_rng(0)
+    for first in range(0, 20_000, 500):
+        hashes = rng.integers(0, 2**32, (500, 64), np.uint32)
+        index.add(hashes, np.arange(first, first + 500, dtype=np.int32))
+    runs = sum(run.nbytes for band in index._bands for run in band.runs)
+    assert runs == 20_000 * 64 and len(index._bands[0].runs) < 10
+    assert index._signatures.nbytes + index._owners.nbytes <= 20_000 * 68 * 17 / 16
