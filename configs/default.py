@@ -192,6 +192,25 @@ def _expansion() -> ConfigDict:
     expansion.ratio = 1.0  # synthetic users per real one
     expansion.use_in = "pretrain"  # "pretrain", "finetune" or "both"
     expansion.short_user_events = 5  # hmm_continue, hmm_prefix, hmm_fill: users of at most so many
+    expansion.similarity = ConfigDict(
+        {  # which items resemble each other: substitute, insert
+            "by": "co_visit",  # "vectors" (needs features), "graph" (needs data.graph_path)
+            "num_items": 10,  # most similar ones that can be drawn for an item
+            "window": 3,  # co_visit: events up to which two are neighbours
+        }
+    )
+    expansion.edits = ConfigDict(
+        {  # how much the strategies that edit real users change
+            "crop_share": 0.6,  # crop: events, next to each other, that stay
+            "reorder_share": 0.5,  # reorder: events, next to each other, that change places
+            "substitute_share": 0.3,  # substitute: events whose item a similar one stands in for
+            "insert_share": 0.3,  # insert: new events, as a share of those that were there
+            "swap_share": 0.15,  # swap_noise: events whose item is drawn by popularity
+            "gap_scale": 0.5,  # gap_noise: standard deviation of the logarithm of a gap's factor
+            "action_share": 0.3,  # action_change: events that get another action
+            "splice_by": "item",  # splice: what two users share where they meet; "category"
+        }
+    )
     expansion.hmm = ConfigDict(
         {
             "num_states": 16,

@@ -8,6 +8,7 @@ Axes: B users, T events, V item ids, K states, A actions, G gap bins, H hashes, 
 """
 
 from recjax.expansion.arms import expand_arm, find_held_out, split_counts
+from recjax.expansion.edit import EditConfig
 from recjax.expansion.gate import GateConfig, GateCounts, RealReference, build_reference, run_gate
 from recjax.expansion.generate import (
     GeneratorConfig,
@@ -19,10 +20,18 @@ from recjax.expansion.generate import (
 )
 from recjax.expansion.registry import STRATEGIES, get_source_index, get_strategy
 from recjax.expansion.report_card import make_report_card
+from recjax.expansion.similarity import (
+    SimilarItems,
+    SimilarityConfig,
+    compare_vectors,
+    count_co_visits,
+    make_graph_vectors,
+)
 from recjax.expansion.strategy import ExpansionData, Strategy
 
 __all__ = [
     "STRATEGIES",
+    "EditConfig",
     "ExpansionData",
     "GateConfig",
     "GateCounts",
@@ -30,14 +39,19 @@ __all__ = [
     "GeneratorState",
     "ItemFacts",
     "RealReference",
+    "SimilarItems",
+    "SimilarityConfig",
     "Strategy",
     "build_reference",
+    "compare_vectors",
+    "count_co_visits",
     "expand_arm",
     "find_held_out",
     "fit_generator",
     "get_source_index",
     "get_strategy",
     "load_generator",
+    "make_graph_vectors",
     "make_report_card",
     "run_gate",
     "save_generator",

@@ -113,6 +113,21 @@ def lengths_of(records: Sequence[Record]) -> np.ndarray:
     return np.array([len(record["items"]) for record in records], np.int64)
 
 
+def count_items(source: RecordSource | Iterable[Record]) -> np.ndarray:
+    """Returns int64 [largest id + 1], the events of every item id.
+
+    Example:
+        >>> count_items([{"items": np.array([1, 3])}, {"items": np.array([1])}]).tolist()
+        [0, 2, 0, 1]
+    """
+    counts = np.zeros(0, np.int64)
+    for record in iterate(source):
+        short = int(record["items"].max(initial=-1)) + 1 - len(counts)
+        counts = np.pad(counts, (0, max(0, short)))
+        np.add.at(counts, record["items"], 1)
+    return counts
+
+
 def pad_field(records: Sequence[Record], name: str, width: int = 0) -> np.ndarray:
     """Returns one field of many records as int64 [B, T], padded with 0 on the right.
 
@@ -139,6 +154,7 @@ __all__ = [
     "RecordSource",
     "batched",
     "compute_sessions",
+    "count_items",
     "iterate",
     "lengths_of",
     "make_record",

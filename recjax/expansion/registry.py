@@ -1,6 +1,18 @@
 """All strategies by name. To add one: a file in `generate` or `edit`, and a line here."""
 
-from recjax.expansion.edit import SlidingWindow, SubsetSplit
+from recjax.expansion.edit import (
+    ActionChange,
+    Crop,
+    GapNoise,
+    Insert,
+    Reorder,
+    Reverse,
+    SlidingWindow,
+    Splice,
+    SubsetSplit,
+    Substitute,
+    SwapNoise,
+)
 from recjax.expansion.generate import (
     HmmContinue,
     HmmFill,
@@ -25,6 +37,15 @@ STRATEGIES: dict[str, Strategy] = {
     "hmm_fill": HmmFill(),
     "hmm_tail": HmmTail(),
     "markov_chain": MarkovChain(),
+    "crop": Crop(),
+    "reorder": Reorder(),
+    "reverse": Reverse(),
+    "substitute": Substitute(),
+    "insert": Insert(),
+    "swap_noise": SwapNoise(),
+    "gap_noise": GapNoise(),
+    "action_change": ActionChange(),
+    "splice": Splice(),
 }
 
 

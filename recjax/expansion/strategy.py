@@ -14,7 +14,9 @@ from recjax.expansion.gate.hashing import mix
 from recjax.expansion.records import Record, RecordSource
 
 if TYPE_CHECKING:
+    from recjax.expansion.edit.settings import EditConfig
     from recjax.expansion.generate.generator import GeneratorState
+    from recjax.expansion.similarity import SimilarItems
 
 _STRIDE = np.uint64(0xD1B54A32D192ED03)  # odd, so that the numbers of a row never meet
 # fresh_users(seed, first, n) -> records of new users first..first + n - 1 of the true process
@@ -33,6 +35,9 @@ class ExpansionData:
         generator: the fitted HMM of this seed; None where no strategy needs it.
         fresh_users: draws of the true process, where somebody knows it; None elsewhere.
         rare_items: bool [V], items that the gate holds to be rare; None without a gate.
+        edits: how much edits of real users change; None where there are none.
+        similar: lists of similar items; None where no strategy needs them.
+        item_category: int [V], 0 = none; None where the catalogue is unknown.
     """
 
     source: RecordSource
@@ -42,6 +47,9 @@ class ExpansionData:
     generator: "GeneratorState | None" = None
     fresh_users: FreshUsersFn | None = None
     rare_items: np.ndarray | None = None
+    edits: "EditConfig | None" = None
+    similar: "SimilarItems | None" = None
+    item_category: np.ndarray | None = None
 
 
 class Strategy(Protocol):

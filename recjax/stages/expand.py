@@ -19,6 +19,7 @@ from recjax.data.record_sources import open_examples
 from recjax.data.records import Record
 from recjax.errors import UserError
 from recjax.expansion import (
+    EditConfig,
     ExpansionData,
     GateConfig,
     GeneratorConfig,
@@ -36,6 +37,7 @@ from recjax.expansion import (
 )
 from recjax.experiment import Experiment
 from recjax.stages.oracle import ShopOracle
+from recjax.stages.similar_items import open_similar_items
 from recjax.workdir import read_json, write_json
 
 
@@ -84,6 +86,11 @@ def _expand_seed(
         generator=_generator(experiment, folder, seed) if "generator" in needs else None,
         fresh_users=_fresh_users(context) if "fresh_users" in needs else None,
         rare_items=reference.rare_items,
+        edits=EditConfig(**config.expansion.edits),
+        similar=open_similar_items(experiment, folder / "similar_items.npz")
+        if "similar" in needs
+        else None,
+        item_category=experiment.items.category_id,
     )
     for place, (arm, mix) in enumerate(arms.items()):
         target = folder / arm / f"seed_{seed}"

@@ -3,10 +3,13 @@
 import numpy as np
 import pytest
 
+from configs import default
 from recjax.data.vocabulary import NUM_SPECIALS
+from recjax.expansion.edit import EditConfig
 from recjax.expansion.gate import GateConfig, build_reference
 from recjax.expansion.generate import GeneratorConfig, ItemFacts, fit_generator
 from recjax.expansion.records import make_record
+from recjax.expansion.similarity import SimilarityConfig, count_co_visits
 
 NUM_ITEMS, NUM_ACTIONS, NUM_GAP_BINS, SESSION_GAP = 60, 4, 16, 1800
 VOCAB_SIZE = NUM_SPECIALS + NUM_ITEMS
@@ -144,3 +147,14 @@ def generator_config():
 @pytest.fixture(scope="session")
 def generator(real_log, generator_config, sizes):
     return fit_generator(real_log, generator_config, 0, **sizes)
+
+
+@pytest.fixture(scope="session")
+def edit_config():
+    return EditConfig(**default.get_config().expansion.edits)
+
+
+@pytest.fixture(scope="session")
+def similar(real_log):
+    config = SimilarityConfig(**default.get_config().expansion.similarity)
+    return count_co_visits(real_log, VOCAB_SIZE, config)

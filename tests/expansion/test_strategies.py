@@ -1,9 +1,16 @@
-import copy
 from dataclasses import replace
 
 import jax
 import numpy as np
 import pytest
+from strategy_properties import (
+    assert_same,
+    check_draws_are_well_formed,
+    check_real_users_are_not_touched,
+    check_rows_depend_on_key_and_number_only,
+    draw,
+    find_user,
+)
 
 from recjax.expansion.gate.coverage import find_rare_items
 from recjax.expansion.records import SEQUENCE_FIELDS, compute_sessions
@@ -11,7 +18,13 @@ from recjax.expansion.registry import STRATEGIES, get_source_index, get_strategy
 from recjax.expansion.strategy import ExpansionData, draw_uniforms, pick_in_turn
 
 SHORT, SESSION_GAP = 5, 1800
-_MISSING = {"generator": "fitted HMM", "fresh_users": "simulated_shop", "rare_items": "rare"}
+_MISSING = {
+    "generator": "fitted HMM",
+    "fresh_users": "simulated_shop",
+    "rare_items": "rare",
+    "edits": "settings of edits",
+    "similar": "lists of similar items",
+}
 
 
 def _fresh_users(seed, first, n):
@@ -28,72 +41,40 @@ def _fresh_users(seed, first, n):
 
 
 @pytest.fixture(scope="module")
-def data(real_log, generator):
+def data(real_log, generator, edit_config, similar):
     counts = np.bincount(np.concatenate([record["items"] for record in real_log]), minlength=65)
-    rare = find_rare_items(counts, counts > 0, 0.2)
-    return ExpansionData(real_log, SESSION_GAP, SHORT, 16, generator, _fresh_users, rare)
-
-
-def _draw(name, data, key=0, n=16, first_row=0):
-    """Draws in pieces of 16 rows, so that the samplers compile once (pieces of 4 once more)."""
-    strategy, size = get_strategy(name), min(n, 16)
-    state = strategy.fit(data, 0)
-    pieces = [
-        strategy.draw(jax.random.key(key), state, size, first_row + start)
-        for start in range(0, n, size)
-    ]
-    return [record for piece in pieces for record in piece][:n]
-
-
-def _assert_same(left, right):
-    assert left["user"] == right["user"]
-    for field in SEQUENCE_FIELDS:
-        np.testing.assert_array_equal(left[field], right[field])
+    return ExpansionData(
+        real_log,
+        SESSION_GAP,
+        SHORT,
+        16,
+        generator,
+        _fresh_users,
+        rare_items=find_rare_items(counts, counts > 0, 0.2),
+        edits=edit_config,
+        similar=similar,
+    )
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_row_depends_on_key_and_number_only(name, data):
-    whole = _draw(name, data, n=16)
-    for first, n in ((0, 4), (5, 4), (12, 4)):
-        for offset, record in enumerate(_draw(name, data, n=n, first_row=first)):
-            _assert_same(record, whole[first + offset])
-    others = _draw(name, data, key=1)
-    assert any(len(a["items"]) != len(b["items"]) or (a["items"] != b["items"]).any()
-               for a, b in zip(whole, others, strict=True))  # fmt: skip
+    check_rows_depend_on_key_and_number_only(name, data)
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
-def test_draw_never_touches_the_real_users(name, data, real_log):
-    before = copy.deepcopy(real_log)
-    for record in _draw(name, data, n=32):
-        for field in SEQUENCE_FIELDS:
-            record[field][...] = 0  # a draw must own its arrays: writing to it harms nobody
-    for old, new in zip(before, real_log, strict=True):
-        _assert_same(old, new)
+def test_draw_never_touches_the_real_users(name, data):
+    check_real_users_are_not_touched(name, data)
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
-def test_draws_are_well_formed(name, data, real_log):
-    seen = np.unique(np.concatenate([record["items"] for record in real_log]))
-    for record in _draw(name, data, n=64):
-        length = len(record["items"])
-        assert 1 <= length <= 16 and all(len(record[f]) == length for f in SEQUENCE_FIELDS)
-        assert (np.diff(record["times"]) >= 0).all()
-        assert record["sessions"][0] == 0
-        if name != "true_process":
-            assert np.isin(record["items"], seen).all()
-        if get_strategy(name).gated:
-            assert record["times"].dtype == np.int64 and record["items"].dtype == np.int32
-
-
-def _whole(data, record):
-    return next(r for r in data.source if r["user"] == record["user"])
+def test_draws_are_well_formed(name, data):
+    check_draws_are_well_formed(name, data)
 
 
 def test_continuation_keeps_the_real_history_and_adds_to_it(data):
-    records = _draw("hmm_continue", data, n=64)
+    records = draw("hmm_continue", data, n=64)
     for record in records:
-        real = _whole(data, record)
+        real = find_user(data, record)
         length = len(real["items"])
         assert length <= SHORT < len(data.source[0]["items"]) and len(record["items"]) > length
         for field in SEQUENCE_FIELDS:
@@ -106,13 +87,13 @@ def test_continuation_keeps_the_real_history_and_adds_to_it(data):
 
 def test_continuation_without_short_users_draws_nothing(data):
     long_only = replace(data, source=[r for r in data.source if len(r["items"]) > SHORT])
-    assert list(_draw("hmm_continue", long_only)) == []
+    assert list(draw("hmm_continue", long_only)) == []
 
 
 def test_window_is_a_proper_stretch(data):
     sizes = set()
-    for record in _draw("sliding_window", data, n=128):
-        real, size = _whole(data, record), len(record["items"])
+    for record in draw("sliding_window", data, n=128):
+        real, size = find_user(data, record), len(record["items"])
         sizes.add(size)
         assert 2 <= size < len(real["items"])
         starts = [
@@ -125,8 +106,8 @@ def test_window_is_a_proper_stretch(data):
 
 
 def test_subset_keeps_order_and_drops_something(data):
-    for record in _draw("subset_split", data, n=128):
-        real = _whole(data, record)
+    for record in draw("subset_split", data, n=128):
+        real = find_user(data, record)
         assert 2 <= len(record["items"]) < len(real["items"])
         events = list(zip(real["times"], real["items"], real["actions"], strict=True))
         places = iter(events)
@@ -136,24 +117,24 @@ def test_subset_keeps_order_and_drops_something(data):
 
 def test_edits_without_long_users_draw_nothing(data):
     tiny = replace(data, source=[r for r in data.source if len(r["items"]) == 2])
-    assert list(_draw("sliding_window", tiny)) == [] and list(_draw("subset_split", tiny)) == []
+    assert list(draw("sliding_window", tiny)) == [] and list(draw("subset_split", tiny)) == []
 
 
 def test_edits_respect_the_greatest_length(data):
     short = replace(data, max_len=4)
     for name in ("sliding_window", "subset_split"):
-        assert max(len(record["items"]) for record in _draw(name, short, n=64)) <= 4
+        assert max(len(record["items"]) for record in draw(name, short, n=64)) <= 4
 
 
 def test_repeat_gives_every_user_once_before_any_twice(data):
-    users = [record["user"] for record in _draw("repeat", data, n=800)]
+    users = [record["user"] for record in draw("repeat", data, n=800)]
     assert sorted(users[:400]) == list(range(400)) and users[:400] == users[400:]
     assert users[:400] != sorted(users[:400])
-    _assert_same(_draw("repeat", data, n=1)[0], data.source[users[0]])
+    assert_same(draw("repeat", data, n=1)[0], data.source[users[0]])
 
 
 def test_whole_users_resemble_the_log(data, real_log):
-    draws = _draw("hmm_users", data, n=256)
+    draws = draw("hmm_users", data, n=256)
     real_length = np.mean([len(record["items"]) for record in real_log])
     assert abs(np.mean([len(record["items"]) for record in draws]) / real_length - 1) < 0.2
     gaps = [np.concatenate([np.diff(r["times"]) for r in log]) for log in (real_log, draws)]
@@ -162,8 +143,8 @@ def test_whole_users_resemble_the_log(data, real_log):
 
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_strategy_lives_on_what_it_says_it_needs_and_names_what_is_missing(name, data):
-    strategy, optional = get_strategy(name), set(_MISSING)
-    unneeded = dict.fromkeys(optional - set(strategy.needs))
+    strategy = get_strategy(name)
+    unneeded = dict.fromkeys(set(_MISSING) - set(strategy.needs))
     strategy.fit(replace(data, **unneeded), 0)
     for need in strategy.needs:
         with pytest.raises(ValueError, match=f"{name} needs .*({_MISSING[need]})"):
