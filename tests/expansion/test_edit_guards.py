@@ -8,6 +8,7 @@ import strategy_properties as properties
 from hard_users import SESSION_GAP, plant_hard_users
 
 from recjax.expansion import ExpansionData
+from recjax.expansion.generate.counted import find_place
 from recjax.expansion.records import count_items
 from recjax.expansion.similarity import SimilarityConfig, compare_vectors, count_co_visits
 from recjax.expansion.strategy import draw_uniforms
@@ -30,8 +31,8 @@ def without_exclusion(chain, actions, place):
     return odds * (chain[1:, actions[place + 1]] if place + 1 < len(actions) else 1)
 
 
-def by_popularity(counts, items, uniforms):
-    return np.searchsorted(np.cumsum(counts), uniforms * counts.sum(), side="right")
+def by_popularity(before, items, uniforms):
+    return find_place(before, (uniforms * before[-1]).astype(int))
 
 
 def as_it_is(record, max_len):

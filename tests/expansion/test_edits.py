@@ -23,6 +23,7 @@ from recjax.expansion.edit import EditConfig
 from recjax.expansion.edit.action_change import find_alternatives, fit_chain
 from recjax.expansion.edit.swap_noise import draw_others
 from recjax.expansion.edit.user_edits import Editor, count_share, take_recent
+from recjax.expansion.generate.counted import sum_before
 from recjax.expansion.records import SEQUENCE_FIELDS
 from recjax.expansion.registry import STRATEGIES, get_strategy
 from recjax.expansion.similarity import SimilarityConfig, count_co_visits
@@ -169,7 +170,7 @@ def test_swapped_items_follow_popularity_without_their_own():
     counts, number = np.array([0, 5, 0, 3, 1, 11]), 20_000
     uniforms = np.random.default_rng(0).random(number)
     for item in (1, 3, 4, 5):
-        drawn = draw_others(counts, np.full(number, item), uniforms)
+        drawn = draw_others(sum_before(counts), np.full(number, item), uniforms)
         others = np.where(np.arange(6) == item, 0, counts)
         expected = others / others.sum() * number
         found = np.bincount(drawn, minlength=6)

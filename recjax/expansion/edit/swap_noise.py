@@ -17,6 +17,7 @@ from recjax.expansion.edit.user_edits import (
     count_share,
     edit_recent,
 )
+from recjax.expansion.generate.counted import find_place, sum_before
 from recjax.expansion.records import Record, count_items
 from recjax.expansion.strategy import ExpansionData
 
@@ -29,29 +30,29 @@ class SwapNoise(Editor):
     def fit(self, data: ExpansionData, seed: int) -> UserEdits:
         """Counts the items; returns all users, or none where the log has one item only."""
         counts = count_items(data.source)
-        change = partial(_swap, share=get_settings(data, self.name).swap_share, counts=counts)
+        share = get_settings(data, self.name).swap_share
+        change = partial(_swap, share=share, before=sum_before(counts))
         several = bool(np.count_nonzero(counts) > 1)
         return edit_recent(data, lambda _: several, change, num_uniforms=2 * data.max_len)
 
 
-def _swap(record: Record, uniforms: np.ndarray, *, share: float, counts: np.ndarray) -> Record:
+def _swap(record: Record, uniforms: np.ndarray, *, share: float, before: np.ndarray) -> Record:
     items, length = record["items"], len(record["items"])
     order, choice = uniforms.reshape(2, -1)
     places = choose_places(order[:length], count_share(share, length, 1, length))
-    items[places] = draw_others(counts, items[places], choice[places])
+    items[places] = draw_others(before, items[places], choice[places])
     return record
 
 
-def draw_others(counts: np.ndarray, items: np.ndarray, uniforms: np.ndarray) -> np.ndarray:
+def draw_others(before: np.ndarray, items: np.ndarray, uniforms: np.ndarray) -> np.ndarray:
     """Returns int64 [N], items drawn by popularity, each another one than it stands for.
 
     Args:
-        counts: int64 [V], events of every item; two of them above 0.
+        before: int64 [V + 1], events of all items with a lower id; two items have some.
         items: int [N], items to replace.
         uniforms: float64 [N] in [0, 1).
     """
-    ends = np.cumsum(counts)
-    own = counts[items]
-    ticket = (uniforms * (ends[-1] - own)).astype(np.int64)
-    ticket += np.where(ticket >= ends[items] - own, own, 0)  # step over the item's own tickets
-    return np.searchsorted(ends, ticket, side="right")
+    own = before[items + 1] - before[items]
+    ticket = (uniforms * (before[-1] - own)).astype(np.int64)
+    ticket += np.where(ticket >= before[items], own, 0)  # step over the item's own tickets
+    return find_place(before, ticket)
