@@ -232,6 +232,9 @@ def _expansion() -> ConfigDict:
             "no_repeats": False,
         }
     )
+    expansion.transformer = _item_training(num_steps=1000, learning_rate=1e-3)  # with config.model
+    expansion.transformer.temperature = 1.0  # of its draws; less plays safe
+    expansion.transformer.top_k = 0  # only so many likeliest items are drawn; 0: all
     expansion.gate = ConfigDict(
         {
             "drop_exact_duplicates": True,

@@ -16,9 +16,14 @@ from rich.table import Table
 
 from recjax.data.items import read_items
 from recjax.errors import UserError
-from recjax.experiment import REAL
+from recjax.experiment import GENERATORS, REAL
 from recjax.models import NUM_SPECIALS, EncoderConfig
-from recjax.objectives import make_finetune_task, make_pretrain_task
+from recjax.objectives import (
+    make_finetune_task,
+    make_generator_task,
+    make_pretrain_task,
+    trains_generator,
+)
 from recjax.parallel.hardware import GIB, memory_bytes
 from recjax.parameter_table import Parameter, device_bytes, list_parameters, parameter_table
 from recjax.preflight import lower_training
@@ -83,6 +88,9 @@ def plan_trainings(
 ) -> list[Plan]:
     """Lists the trainings of the stages that train, as `Experiment` would make them."""
     arms, plans = (REAL, *config.expansion.arms), []
+    if "expand" in stages and trains_generator(config):
+        generator = make_generator_task(config, encoder)
+        plans.append(Plan(GENERATORS, ("transformer",), generator, config.expansion.transformer))
     if "pretrain" in stages and config.pretrain.num_steps:
         own = (REAL,) if config.expansion.use_in == "finetune" else arms
         texts = describe_texts(config, encoder.table_rows)

@@ -26,6 +26,7 @@ from recjax.models import EncoderConfig
 from recjax.objectives import (
     make_click_task,
     make_finetune_task,
+    make_generator_task,
     make_next_item_task,
     make_pretrain_task,
 )
@@ -39,6 +40,7 @@ Tree = Any
 Validator = Callable[[Tree], np.ndarray]
 
 REAL = "real"
+GENERATORS = "expansion/generators"  # folder of what draws synthetic users
 _CACHE_BYTES = 1 << 30  # decoded examples kept in memory, per source
 
 
@@ -128,6 +130,10 @@ class Experiment:
         """Returns the next-item task."""
         return make_next_item_task(self.context.config, self.encoder)
 
+    def generator_task(self) -> NextItem:
+        """Returns the task whose model the strategy `transformer` draws from."""
+        return make_generator_task(self.context.config, self.encoder)
+
     def click_task(self) -> Click:
         """Returns the click task."""
         return make_click_task(self.context.config, self.encoder)
@@ -209,6 +215,23 @@ class Experiment:
             batches=batches,
             start=self._pretrained(arm),
         )
+
+    def generator_training(self) -> Training:
+        """Returns the training, on real users, of what the strategy `transformer` draws from."""
+        settings = self.context.config.expansion.transformer
+        return self._training(
+            stage=GENERATORS,
+            arm="transformer",
+            task=self.generator_task(),
+            settings=settings,
+            batches=self._sequence_batches(REAL, GENERATORS, settings),
+            start=None,
+        )
+
+    def generator_params(self) -> Tree:
+        """Loads what a finished `generator_training` found best, leaves [M, ...]."""
+        folder = self._folder(GENERATORS, "transformer")
+        return load_best(folder, self._abstract_params(self.generator_task()))
 
     def pretrain_arm(self, arm: str) -> str:
         """Returns whose pretraining an arm starts from: its own if draws enter there."""

@@ -134,6 +134,20 @@ def make_next_item_task(config: ConfigDict, encoder: EncoderConfig) -> NextItem:
         raise UserError(f"config.finetune.next_item: {error}") from error
 
 
+def make_generator_task(config: ConfigDict, encoder: EncoderConfig) -> NextItem:
+    """Returns the task of the causal model that the strategy `transformer` draws from.
+
+    Raises:
+        UserError: when the loss over items is unknown.
+    """
+    return NextItem(encoder, item_loss=catalogue_loss_of(config.expansion.transformer))
+
+
+def trains_generator(config: ConfigDict) -> bool:
+    """Returns whether an arm draws from a model that the expand stage must train first."""
+    return any("transformer" in mix for mix in config.expansion.arms.values())
+
+
 def make_click_task(config: ConfigDict, encoder: EncoderConfig) -> Click:
     """Returns the click task; it reads the history the way the encoder was pretrained."""
     hidden_dims = tuple(config.finetune.click.hidden_dims)

@@ -43,7 +43,10 @@ def test_every_training_is_planned(config):
     assert plans_of(config)[0].arms == ("real",)
     config.pretrain.num_steps = 0
     assert [plan.stage for plan in plans_of(config)] == ["finetune/next_item", "finetune/click"]
-    assert plans_of(config, ("prepare",)) == []
+    assert plans_of(config, ("prepare", "expand")) == []
+    config.expansion.arms.expanded = {"transformer": 1.0}
+    (plan,) = plans_of(config, ("expand",))
+    assert plan.task.causal and plan.settings is config.expansion.transformer
 
 
 def test_click_training_is_lowered_with_the_loaders_fields(config):

@@ -71,7 +71,9 @@ def after_three_gradients(settings):
     return run(params, make_params(seed=1))
 
 
-@pytest.mark.parametrize("section", ["pretrain", "finetune.next_item", "finetune.click"])
+@pytest.mark.parametrize(
+    "section", ["pretrain", "finetune.next_item", "finetune.click", "expansion.transformer"]
+)
 def test_every_key_is_tested(section):
     keys = set(default._training(num_steps=1, learning_rate=1.0))
     config = default.get_config()

@@ -21,6 +21,7 @@ from recjax.expansion.generate import (
     HmmUsers,
     MarkovChain,
     Repeat,
+    Transformer,
     TrueProcess,
 )
 from recjax.expansion.strategy import Strategy
@@ -46,6 +47,7 @@ STRATEGIES: dict[str, Strategy] = {
     "gap_noise": GapNoise(),
     "action_change": ActionChange(),
     "splice": Splice(),
+    "transformer": Transformer(),
 }
 
 

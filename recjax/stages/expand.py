@@ -5,7 +5,7 @@ Synthetic users are marked (source >= 1) and live under expansion/, so they can 
 validation or test part.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from recjax.expansion import (
     GeneratorConfig,
     GeneratorState,
     ItemFacts,
+    NextItemModel,
     RealReference,
     build_reference,
     expand_arm,
@@ -36,6 +37,7 @@ from recjax.expansion import (
     save_generator,
 )
 from recjax.experiment import Experiment
+from recjax.stages.next_item_model import make_trainer
 from recjax.stages.oracle import ShopOracle
 from recjax.stages.similar_items import open_similar_items
 from recjax.workdir import read_json, write_json
@@ -58,8 +60,9 @@ def run(context: Context) -> dict[str, Any]:
             num_actions=len(context.config.data.actions),
             category_of_item=experiment.items.category_id,
         )
+        train_next_item = make_trainer(experiment)
         for seed in context.seeds:
-            _expand_seed(experiment, folder, seed, gate, reference)
+            _expand_seed(experiment, folder, seed, gate, reference, train_next_item)
         cards = {
             arm: _report_card(experiment, folder / arm, gate, reference) for arm in config.arms
         }
@@ -72,7 +75,12 @@ def run(context: Context) -> dict[str, Any]:
 
 
 def _expand_seed(
-    experiment: Experiment, folder: Path, seed: int, gate: GateConfig, reference: RealReference
+    experiment: Experiment,
+    folder: Path,
+    seed: int,
+    gate: GateConfig,
+    reference: RealReference,
+    train_next_item: Callable[[int], NextItemModel],
 ) -> None:
     """Fits one seed's generator and draws every arm of that seed."""
     context, config = experiment.context, experiment.context.config
@@ -91,6 +99,7 @@ def _expand_seed(
         if "similar" in needs
         else None,
         item_category=experiment.items.category_id,
+        train_next_item=train_next_item,
     )
     for place, (arm, mix) in enumerate(arms.items()):
         target = folder / arm / f"seed_{seed}"

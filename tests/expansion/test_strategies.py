@@ -1,6 +1,7 @@
 from dataclasses import replace
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from strategy_properties import (
@@ -13,6 +14,7 @@ from strategy_properties import (
 )
 
 from recjax.expansion.gate.coverage import find_rare_items
+from recjax.expansion.generate import NextItemModel
 from recjax.expansion.records import SEQUENCE_FIELDS, compute_sessions
 from recjax.expansion.registry import STRATEGIES, get_source_index, get_strategy
 from recjax.expansion.strategy import ExpansionData, draw_uniforms, pick_in_turn
@@ -24,6 +26,7 @@ _MISSING = {
     "rare_items": "rare",
     "edits": "settings of edits",
     "similar": "lists of similar items",
+    "train_next_item": "a trainer",
 }
 
 
@@ -53,7 +56,18 @@ def data(real_log, generator, edit_config, similar):
         rare_items=find_rare_items(counts, counts > 0, 0.2),
         edits=edit_config,
         similar=similar,
+        train_next_item=_train_bigram,
     )
+
+
+def _train_bigram(seed):
+    """A model of the next item that knows the last one alone."""
+    return NextItemModel(_score_bigram, jnp.zeros((65, 65)), 65, 16, 16, 1.0, 0)
+
+
+def _score_bigram(params, batch):
+    places = batch["lengths"][:, None] - 1
+    return params[jnp.take_along_axis(batch["items"], places, axis=1)[:, 0]]
 
 
 @pytest.mark.parametrize("name", STRATEGIES)

@@ -15,6 +15,7 @@ from recjax.expansion.generate.hmm_users import HmmUsers
 from recjax.expansion.generate.item_facts import ItemFacts
 from recjax.expansion.generate.markov_chain import MarkovChain
 from recjax.expansion.generate.repeat import Repeat
+from recjax.expansion.generate.transformer import NextItemModel, Transformer
 from recjax.expansion.generate.true_process import TrueProcess
 
 __all__ = [
@@ -27,7 +28,9 @@ __all__ = [
     "HmmUsers",
     "ItemFacts",
     "MarkovChain",
+    "NextItemModel",
     "Repeat",
+    "Transformer",
     "TrueProcess",
     "fit_generator",
     "load_generator",
