@@ -191,6 +191,11 @@ def _expansion() -> ConfigDict:
     expansion.arms = ConfigDict({"expanded": ConfigDict({"hmm_users": 0.5, "hmm_continue": 0.5})})
     expansion.ratio = 1.0  # synthetic users per real one
     expansion.use_in = "pretrain"  # "pretrain", "finetune" or "both"
+    # Points (share of a training's steps, share of synthetic records in a batch), linear between
+    # them: ((0.5, 1.0), (1.0, 0.0)) begins on draws alone and fades them out; () = as many as come
+    # when all records are taken equally often.
+    expansion.synthetic_share = ()
+    expansion.overrides = ConfigDict()  # arm -> {ratio, use_in, synthetic_share: its own value}
     expansion.short_user_events = 5  # hmm_continue, hmm_prefix, hmm_fill: users of at most so many
     expansion.similarity = ConfigDict(
         {  # which items resemble each other: substitute, insert

@@ -27,7 +27,7 @@ from recjax.objectives import (
 from recjax.parallel.hardware import GIB, memory_bytes
 from recjax.parameter_table import Parameter, device_bytes, list_parameters, parameter_table
 from recjax.preflight import lower_training
-from recjax.recipe import make_encoder
+from recjax.recipe import make_arm_settings, make_encoder
 from recjax.tasks.encoder_task import EncoderTask
 from recjax.text_objectives import describe_texts
 
@@ -92,7 +92,8 @@ def plan_trainings(
         generator = make_generator_task(config, encoder)
         plans.append(Plan(GENERATORS, ("transformer",), generator, config.expansion.transformer))
     if "pretrain" in stages and config.pretrain.num_steps:
-        own = (REAL,) if config.expansion.use_in == "finetune" else arms
+        settings = make_arm_settings(config)
+        own = (REAL, *(arm for arm in settings if settings[arm].enters("pretrain")))
         texts = describe_texts(config, encoder.table_rows)
         task = make_pretrain_task(config, encoder, texts)
         plans.append(Plan("pretrain", own, task, config.pretrain))

@@ -7,7 +7,7 @@ member axis. The stages pretrain, finetune, evaluate and recommend read their ar
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from recjax.data import loading
 from recjax.data.items import ItemTable, read_items
 from recjax.data.record_sources import CachedSource, LimitedSource, Source, open_examples
 from recjax.errors import UserError
+from recjax.expansion import ArmSettings
 from recjax.judging import Batch, ClickScorer, Ranker, auc_validator, ndcg_validator
 from recjax.models import EncoderConfig
 from recjax.objectives import (
@@ -30,7 +31,7 @@ from recjax.objectives import (
     make_next_item_task,
     make_pretrain_task,
 )
-from recjax.recipe import make_encoder, make_recipe
+from recjax.recipe import make_arm_settings, make_encoder, make_recipe
 from recjax.step import Task
 from recjax.tasks import Click, Mixture, NextItem, transfer
 from recjax.text_objectives import Texts, read_texts
@@ -64,6 +65,15 @@ class Experiment:
     def arms(self) -> tuple[str, ...]:
         """Arm names, the real-only arm first."""
         return (REAL, *self.context.config.expansion.arms)
+
+    @cached_property
+    def arm_settings(self) -> dict[str, ArmSettings]:
+        """How each arm uses its draws.
+
+        Raises:
+            UserError: when a setting, or an arm's own, is unknown or out of range.
+        """
+        return make_arm_settings(self.context.config)
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -235,7 +245,8 @@ class Experiment:
 
     def pretrain_arm(self, arm: str) -> str:
         """Returns whose pretraining an arm starts from: its own if draws enter there."""
-        return REAL if self.context.config.expansion.use_in == "finetune" else arm
+        own = arm != REAL and self.arm_settings[arm].enters("pretrain")
+        return arm if own else REAL
 
     def text_encoders(self, arm: str) -> Tree:
         """Loads the text encoders of a finished pretraining that has one, leaves [M, ...]."""
@@ -276,14 +287,26 @@ class Experiment:
     def _training_sources(self, arm: str, stage: str) -> list[list[Source]]:
         """Real users, and the member's own draws where the config lets them in."""
         real = self.examples("sequences", "train")
-        if arm == REAL or self.context.config.expansion.use_in not in (stage, "both"):
+        if arm == REAL or not self.arm_settings[arm].enters(stage):
             return [[real] for _ in self.context.seeds]
         return [[real, self.synthetic(arm, seed)] for seed in self.context.seeds]
 
     def _sequence_batches(self, arm: str, stage: str, settings: ConfigDict) -> grain.IterDataset:
-        return loading.TrainBatches(
-            self._training_sources(arm, stage), pack=settings.pack, **self._train_shape(settings)
-        )
+        try:
+            return loading.TrainBatches(
+                self._training_sources(arm, stage),
+                pack=settings.pack,
+                synthetic_share=self._synthetic_share(arm, settings),
+                **self._train_shape(settings),
+            )
+        except ValueError as error:
+            raise UserError(f"arm {arm!r}, {stage}: {error}") from error
+
+    def _synthetic_share(self, arm: str, settings: ConfigDict) -> Callable[[int], float] | None:
+        """Returns number of a batch -> share of synthetic records in it; None: as they come."""
+        if arm == REAL or not self.arm_settings[arm].synthetic_share:
+            return None
+        return partial(self.arm_settings[arm].share_at, num_steps=settings.num_steps)
 
     def _click_train_batches(self, settings: ConfigDict) -> grain.IterDataset:
         sources = [[self.examples("click", "train")] for _ in self.context.seeds]

@@ -174,13 +174,14 @@ def _batch(config: ConfigDict, settings: ConfigDict, kind: str) -> dict[str, Any
         for name, field in SCHEMAS[kind].items()
     }
     loader = ClickTrainBatches if kind == "click" else TrainBatches
-    small, _ = loader(
+    batches = loader(
         [[ListSource([record])]],
         batch_size=1,
         max_len=config.model.max_len,
         num_gap_bins=config.prepare.num_gap_bins,
         seeds=(0,),
-    ).batch_at([0])
+    )
+    small = next(iter(batches))
     shape = (config.num_seeds, settings.batch_size)
     return {
         name: jax.ShapeDtypeStruct((*shape, *value.shape[2:]), value.dtype)

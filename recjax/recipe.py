@@ -14,6 +14,7 @@ import optax
 from ml_collections import ConfigDict
 
 from recjax.errors import UserError
+from recjax.expansion import ArmSettings, settings_of_arms
 from recjax.flops import training_flops
 from recjax.losses import CatalogueLoss
 from recjax.models import EncoderConfig
@@ -145,6 +146,20 @@ def make_encoder(
         ).on_platform(platform)
     except ValueError as error:
         raise UserError(f"config.model: {error}") from error
+
+
+def make_arm_settings(config: ConfigDict) -> dict[str, ArmSettings]:
+    """Returns how each arm of `config.expansion` uses its draws.
+
+    Raises:
+        UserError: when a setting, or an arm's own, is unknown or out of range.
+    """
+    expansion = config.expansion
+    overrides = {arm: dict(own) for arm, own in expansion.overrides.items()}
+    try:
+        return settings_of_arms(tuple(expansion.arms), expansion, overrides)
+    except ValueError as error:
+        raise UserError(f"config.expansion: {error}") from error
 
 
 def make_adaptation(settings: ConfigDict) -> Adaptation:

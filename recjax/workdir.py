@@ -19,6 +19,7 @@ from recjax.errors import UserError
 
 Json = Any
 
+_ARM_SETTINGS = ("expansion.use_in", "expansion.synthetic_share", "expansion.overrides")
 # stage -> (config keys it reads, stages whose artefacts it reads, folders and files it owns)
 STAGE_INPUTS: dict[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]] = {
     "prepare": (("seed", "data", "prepare"), (), ("prepared",)),
@@ -26,19 +27,19 @@ STAGE_INPUTS: dict[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]
     "expand": (("seed", "num_seeds", "expansion"), ("prepare", "features"), ("expansion",)),
     "tune": (
         (
-            *("seed", "tune", "model", "pretrain", "finetune", "expansion.use_in"),
+            *("seed", "tune", "model", "pretrain", "finetune", *_ARM_SETTINGS),
             *("evaluate.mask_history", "evaluate.max_valid_users"),
         ),
         ("prepare", "expand"),
         ("tuning",),
     ),
     "pretrain": (
-        ("seed", "num_seeds", "model", "pretrain", "expansion.use_in"),
+        ("seed", "num_seeds", "model", "pretrain", *_ARM_SETTINGS),
         ("prepare", "features", "expand"),
         ("pretrain",),
     ),
     "finetune": (
-        ("seed", "num_seeds", "model", "finetune", "expansion.use_in"),
+        ("seed", "num_seeds", "model", "finetune", *_ARM_SETTINGS),
         ("prepare", "expand", "pretrain"),
         ("finetune",),
     ),

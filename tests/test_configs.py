@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = sorted(path.stem for path in (ROOT / "configs").glob("[!_]*.py"))
 # sections whose keys are a user's own names, not settings
 OPEN = ("data.action_names", "data.columns", "data.catalogue_columns", "data.users_columns")
-OPEN += ("data.graph_columns", "expansion.arms")
+OPEN += ("data.graph_columns", "expansion.arms", "expansion.overrides")
 
 
 def load(name):

@@ -1,5 +1,7 @@
 """Every key of a training section changes what it says; a new key without a test is named."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -185,3 +187,29 @@ def test_dropout_rates_change_the_training_loss_and_nothing_else():
     for key in ("dropout_rate", "attention_dropout_rate"):
         train, judged = losses(**{key: 0.5})
         assert train != base[0] and judged == base[1]
+
+
+def test_arm_settings_decide_what_a_batch_holds(tmp_path, monkeypatch):
+    """The share of synthetic records of a step, for all arms or one, and where they enter."""
+    config = smoke.get_config()
+    config.expansion.arms = {"plain": {"hmm_users": 1.0}, "own": {"hmm_users": 1.0}}
+    made = make_experiment(config, tmp_path, monkeypatch)
+    drawn = ListSource([{**record, "source": 1} for record in make_records("sequences", 24, 1)])
+    monkeypatch.setattr(type(made), "synthetic", lambda self, arm, seed: drawn)
+
+    def sources(arm, stage="pretraining"):
+        again = replace(made)  # settings are read once
+        again.__dict__["items"] = made.items
+        training = getattr(again, stage)(*(("next_item", arm) if stage == "finetuning" else (arm,)))
+        batch = next(training.batches)
+        return set(batch["sources"][batch["segments"] > 0].tolist())
+
+    assert sources("plain") == {0, 1} and sources("plain", "finetuning") == {0}
+    config.expansion.synthetic_share = ((0.0, 1.0), (1.0, 0.0))
+    config.expansion.overrides = {"own": {"synthetic_share": ((0.0, 0.0),), "use_in": "both"}}
+    assert sources("plain") == {1} and sources("own") == {0}
+    config.expansion.overrides = {"own": {"use_in": "finetune"}}
+    assert sources("own", "finetuning") == {1} and sources("own") == {0}
+    config.expansion.use_in = "sometimes"
+    with pytest.raises(UserError, match="config.expansion: use_in = 'sometimes' is unknown"):
+        sources("plain")

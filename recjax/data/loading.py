@@ -1,16 +1,16 @@
-"""Endless training batches from example sources; the iterator state is one int a member.
+"""Endless training batches from example sources; the iterator state is a few ints.
 
-The order of a member is an infinite shuffle, new in each epoch, that is a pure function of (seed,
-position); a batch is a pure function of the position it starts at. So a run resumes exactly from
-the positions alone, on any number of processes: each process plans the same global batch and keeps
-the rows that it feeds. Arrays are made in `transforms.py`; records come from `record_sources.py`.
-Batches that cover each example once are in `evaluation_batches.py`, re-exported here.
+The order of a member (`order.py`) is an infinite shuffle, new in each epoch; a batch is a pure
+function of its number and the position it starts at. So a run resumes exactly from these alone, on
+any number of processes: each process plans the same global batch and keeps the rows that it feeds.
+Arrays are made in `transforms.py`; records come from `record_sources.py`. Batches that cover each
+example once are in `evaluation_batches.py`, re-exported here.
 Called by the pretrain, finetune and evaluate stages.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import grain
@@ -23,6 +23,7 @@ from recjax.data.evaluation_batches import (
     kept_rows,
     make_click_batch,
 )
+from recjax.data.order import MixedOrder, Position, ShuffledOrder
 from recjax.data.record_sources import ConcatenatedSource, Source
 from recjax.data.records import Record
 from recjax.data.transforms import (
@@ -34,7 +35,6 @@ from recjax.data.transforms import (
 
 __all__ = [
     "ClickTrainBatches",
-    "ShuffledOrder",
     "TrainBatches",
     "click_batches",
     "evaluation_batches",
@@ -45,44 +45,6 @@ _PER_RECORD: dict[str, tuple[str, type]] = {
     "weights": ("weight", np.float32),
     "sources": ("source", np.int32),
 }
-
-
-class ShuffledOrder:
-    """The infinite order of one member: every epoch a new permutation of the records.
-
-    Args:
-        size: number of records N.
-        seed: the member's seed.
-
-    Raises:
-        ValueError: if there are no records.
-
-    Example:
-        >>> order = ShuffledOrder(4, seed=1)
-        >>> sorted(order.indices(0, 4)), sorted(order.indices(4, 4))
-        ([0, 1, 2, 3], [0, 1, 2, 3])
-    """
-
-    def __init__(self, size: int, seed: int) -> None:
-        if size < 1:
-            raise ValueError("cannot train on no records at all")
-        self._size, self._seed = size, seed
-        self._epoch_seeds: dict[int, int] = {}
-
-    def indices(self, start: int, count: int) -> list[int]:
-        """Returns the record numbers at positions start .. start + count - 1."""
-        if self._size == 1:
-            return [0] * count
-        return [self._index(position) for position in range(start, start + count)]
-
-    def _index(self, position: int) -> int:
-        epoch, place = divmod(position, self._size)
-        if epoch not in self._epoch_seeds:
-            sequence = np.random.SeedSequence([self._seed, epoch])
-            self._epoch_seeds = {epoch: int(sequence.generate_state(1)[0])}
-        return grain_experimental.index_shuffle(
-            place, max_index=self._size - 1, seed=self._epoch_seeds[epoch], rounds=4
-        )
 
 
 class _MemberBatches(grain.IterDataset):
@@ -100,6 +62,7 @@ class _MemberBatches(grain.IterDataset):
         num_gap_bins: int,
         seeds: Sequence[int],
         rows: Sequence[int] | None = None,
+        synthetic_share: Callable[[int], float] | None = None,
     ) -> None:
         super().__init__()
         if len(sources) != len(seeds):
@@ -108,8 +71,8 @@ class _MemberBatches(grain.IterDataset):
         self._batch_size, self._max_len, self._num_gap_bins = batch_size, max_len, num_gap_bins
         self._sources = [ConcatenatedSource(member) for member in sources]
         self._orders = [
-            ShuffledOrder(len(source), seed)
-            for source, seed in zip(self._sources, seeds, strict=True)
+            _make_order(member, seed, synthetic_share)
+            for member, seed in zip(sources, seeds, strict=True)
         ]
 
     @property
@@ -120,45 +83,64 @@ class _MemberBatches(grain.IterDataset):
     def __iter__(self) -> _MemberIterator:
         return _MemberIterator(self)
 
-    def batch_at(self, positions: Sequence[int]) -> tuple[Batch, list[int]]:
-        """Returns the batch [M, B, ...] starting at the members' positions, and where they end."""
-        made = [self._member_batch(m, position) for m, position in enumerate(positions)]
+    @property
+    def start(self) -> list[Position]:
+        """The members' positions before the first batch."""
+        return [list(order.start) for order in self._orders]
+
+    def batch_at(self, positions: Sequence[Position], number: int) -> tuple[Batch, list[Position]]:
+        """Returns the batch [M, B, ...] of a number and starting positions, and where they end."""
+        made = [self._member_batch(m, position, number) for m, position in enumerate(positions)]
         batches, ends = zip(*made, strict=True)
         batch = {name: np.stack([b[name] for b in batches]) for name in batches[0]}
         batch["row"] = np.tile(self._rows.astype(np.int32), (self.num_members, 1))
         return batch, list(ends)
 
-    def _member_batch(self, member: int, position: int) -> tuple[Batch, int]:
+    def _member_batch(self, member: int, position: Position, number: int) -> tuple[Batch, Position]:
         raise NotImplementedError
 
-    def _records(self, member: int, position: int, places: Sequence[int]) -> list[Record]:
-        """Returns the records at the places, counted from the position, ascending."""
-        indices = self._orders[member].indices(position, places[-1] + 1)
-        return self._sources[member].__getitems__([indices[place] for place in places])
+    def _records(
+        self, member: int, position: Position, number: int, places: Sequence[int]
+    ) -> list[Record]:
+        """Returns the records at ascending places of the batch."""
+        return self._sources[member].__getitems__(
+            self._orders[member].take(position, number, places)
+        )
+
+
+def _make_order(
+    sources: Sequence[Source], seed: int, synthetic_share: Callable[[int], float] | None
+) -> ShuffledOrder | MixedOrder:
+    """Returns the order of one member; with a share, the first source holds the real records."""
+    sizes = [len(source) for source in sources]
+    if synthetic_share is None or len(sizes) == 1:
+        return ShuffledOrder(sum(sizes), seed)
+    return MixedOrder((sizes[0], sum(sizes[1:])), seed, synthetic_share)
 
 
 class _MemberIterator(grain.DatasetIterator):
-    """Walks the batches; its state is the position of each member."""
+    """Walks the batches; its state is their number and the position of each member."""
 
     def __init__(self, dataset: _MemberBatches) -> None:
         super().__init__()
         self._dataset = dataset
-        self._positions = [0] * dataset.num_members
+        self._number, self._positions = 0, dataset.start
 
     def __next__(self) -> Batch:
-        batch, self._positions = self._dataset.batch_at(self._positions)
+        batch, self._positions = self._dataset.batch_at(self._positions, self._number)
+        self._number += 1
         return batch
 
     def get_state(self) -> dict[str, Any]:
-        return {"positions": [int(p) for p in self._positions]}
+        return {"batches": self._number, "positions": [list(p) for p in self._positions]}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        positions = [int(p) for p in state["positions"]]
+        positions = [[int(taken) for taken in position] for position in state["positions"]]
         if len(positions) != self._dataset.num_members:
             raise ValueError(
                 f"the state has {len(positions)} members, the data {self._dataset.num_members}"
             )
-        self._positions = positions
+        self._number, self._positions = int(state["batches"]), positions
 
 
 class TrainBatches(_MemberBatches):
@@ -177,6 +159,8 @@ class TrainBatches(_MemberBatches):
         pack: several users per row.
         seeds: one per member.
         rows: global rows that this process feeds, ascending; None: all.
+        synthetic_share: number of a batch, from 0 -> share of its records that are taken from the
+            sources behind a member's first; None, or one source: all records equally often.
 
     Yields:
         items, actions, gaps, positions, segments, sources: int32 [M, B, T]; weights: float32, the
@@ -194,8 +178,8 @@ class TrainBatches(_MemberBatches):
         super().__init__(sources, **options)
         self._pack = pack
 
-    def _member_batch(self, member: int, position: int) -> tuple[Batch, int]:
-        records, placement = self._plan(member, position)
+    def _member_batch(self, member: int, position: Position, number: int) -> tuple[Batch, Position]:
+        records, placement = self._plan(member, position, number)
         place = {int(row): place for place, row in enumerate(self._rows)}
         mine = [i for i, row in enumerate(placement.rows) if row in place]
         batch = place_records(
@@ -210,17 +194,18 @@ class TrainBatches(_MemberBatches):
             num_gap_bins=self._num_gap_bins,
             per_record=_PER_RECORD,
         )
-        return batch, position + len(records)
+        return batch, self._orders[member].after(position, number, len(records))
 
-    def _plan(self, member: int, position: int) -> tuple[list[Record], Placement]:
+    def _plan(self, member: int, position: Position, number: int) -> tuple[list[Record], Placement]:
         size = self._batch_size
         if not self._pack:
             rows = Placement(list(range(size)), [0] * size, [1] * size)
-            return self._records(member, position, range(size)), rows
+            return self._records(member, position, number, range(size)), rows
         packer = RowPacker(size, self._max_len)
         taken: list[Record] = []
         while True:
-            for record in self._records(member, position + len(taken), range(max(16, size // 2))):
+            places = range(len(taken), len(taken) + max(16, size // 2))
+            for record in self._records(member, position, number, places):
                 if not packer.add(len(record["items"])):
                     return taken, packer.placement
                 taken.append(record)
@@ -235,14 +220,14 @@ class ClickTrainBatches(_MemberBatches):
         weight: float32 [M, B]; row: int32 [M, B].
     """
 
-    def _member_batch(self, member: int, position: int) -> tuple[Batch, int]:
+    def _member_batch(self, member: int, position: Position, number: int) -> tuple[Batch, Position]:
         batch = make_click_batch(
-            self._records(member, position, [int(row) for row in self._rows]),
+            self._records(member, position, number, [int(row) for row in self._rows]),
             num_rows=len(self._rows),
             max_len=self._max_len,
             num_gap_bins=self._num_gap_bins,
         )
-        return batch, position + self._batch_size
+        return batch, self._orders[member].after(position, number, self._batch_size)
 
 
 def prefetch(dataset: grain.IterDataset, num_batches: int) -> grain.IterDataset:

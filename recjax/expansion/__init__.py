@@ -7,6 +7,7 @@ synthetic records carry `source` >= 1 and never leave the training part.
 Axes: B users, T events, V item ids, K states, A actions, G gap bins, H hashes, C categories.
 """
 
+from recjax.expansion.arm_settings import ArmSettings, settings_of_arms
 from recjax.expansion.arms import expand_arm, find_held_out, split_counts
 from recjax.expansion.edit import EditConfig
 from recjax.expansion.gate import GateConfig, GateCounts, RealReference, build_reference, run_gate
@@ -32,6 +33,7 @@ from recjax.expansion.strategy import ExpansionData, Strategy
 
 __all__ = [
     "STRATEGIES",
+    "ArmSettings",
     "EditConfig",
     "ExpansionData",
     "GateConfig",
@@ -57,5 +59,6 @@ __all__ = [
     "make_report_card",
     "run_gate",
     "save_generator",
+    "settings_of_arms",
     "split_counts",
 ]

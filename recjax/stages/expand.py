@@ -105,7 +105,8 @@ def _expand_seed(
         target = folder / arm / f"seed_{seed}"
         if (target / "gate.json").exists():
             continue
-        records, counts = expand_arm(dict(mix), config.expansion.ratio, seed, data, reference, gate)
+        ratio = experiment.arm_settings[arm].ratio
+        records, counts = expand_arm(dict(mix), ratio, seed, data, reference, gate)
         number = write_sequences(target, records)
         write_json(target / "gate.json", {name: count.to_dict() for name, count in counts.items()})
         context.progress.update("draw", place + 1, len(arms))

@@ -7,12 +7,12 @@ import pytest
 
 from recjax.data.loading import (
     ClickTrainBatches,
-    ShuffledOrder,
     TrainBatches,
     click_batches,
     evaluation_batches,
     prefetch,
 )
+from recjax.data.order import MixedOrder, ShuffledOrder
 from recjax.data.record_sources import ListSource
 
 SIZES = {"batch_size": 4, "max_len": 8, "num_gap_bins": 16}
@@ -147,9 +147,11 @@ def test_member_does_not_depend_on_the_other_members():
 
 
 @pytest.mark.parametrize("num_prefetched", [0, 3])
-@pytest.mark.parametrize("kind", ["packed", "plain", "click"])
+@pytest.mark.parametrize("kind", ["packed", "plain", "mixed", "click"])
 def test_resume_is_exact(kind, num_prefetched):
     def make():
+        if kind == "mixed":
+            return prefetch(make_mixed(lambda batch: batch % 8 / 8), num_prefetched)
         if kind == "click":
             made = ClickTrainBatches([[make_clicks(11)]] * 2, seeds=[0, 1], **SIZES)
         else:
@@ -173,10 +175,52 @@ def test_resume_is_exact(kind, num_prefetched):
     resumed.close()
 
 
+def make_mixed(share, pack=True, rows=None):
+    """Two members, 20 real and 10 synthetic records each; synthetic users begin at 100."""
+    real = make_source(20)
+    sources = [[real, make_source(10, seed=s, source=1, first=100)] for s in range(2)]
+    return TrainBatches(sources, seeds=[3, 4], pack=pack, rows=rows, synthetic_share=share, **SIZES)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.5, 1.0])
+def test_share_of_synthetic_records_is_what_it_says(share):
+    """In each batch to one record, in the mean nearly exactly; no kind skips or repeats a user."""
+    users = [users_of(batch, 0) for batch in take(make_mixed(lambda batch: share), 200)]
+    for batch in users:
+        assert abs(sum(user >= 100 for user in batch) - share * len(batch)) < 1
+    everyone = np.array([user for batch in users for user in batch])
+    assert (everyone >= 100).mean() == pytest.approx(share, abs=0.01)
+    for kind in (everyone[everyone < 100], everyone[everyone >= 100]):
+        counts = np.unique(kind, return_counts=True)[1]
+        assert not len(counts) or len(counts) in (20, 10) and np.ptp(counts) <= 2  # ends of batches
+
+
+def test_share_follows_the_number_of_the_batch():
+    warm_up = make_mixed(lambda batch: float(batch < 3), pack=False)
+    drawn = [(batch["sources"] == 1).any(axis=2) for batch in take(warm_up, 6)]
+    assert [rows.all() for rows in drawn] == [True] * 3 + [False] * 3
+    assert not np.any(drawn[3:])
+
+
+def test_mixed_order_is_that_of_its_kinds_whatever_the_batch_took():
+    order = MixedOrder((7, 5), seed=1, share=lambda batch: (batch % 3) / 2)
+    position, taken = [0, 0], []
+    for batch in range(30):
+        count = 3 + batch % 4
+        taken += order.take(position, batch, range(count))
+        assert order.take(position, batch, [1, 2]) == taken[-count:][1:3]
+        position = order.after(position, batch, count)
+    assert sum(position) == len(taken)
+    real, drawn = ([n for n in taken if (n >= 7) == kind] for kind in (False, True))
+    assert sorted(real[:7]) == list(range(7)) and sorted(drawn[:5]) == list(range(7, 12))
+    with pytest.raises(ValueError, match="no records"):
+        MixedOrder((7, 0), seed=1, share=lambda batch: 0.5)
+
+
 def test_set_state_refuses_another_number_of_members():
     iterator = iter(TrainBatches([[make_source(5)]], seeds=[0], **SIZES))
     with pytest.raises(ValueError, match="2 members, the data 1"):
-        iterator.set_state({"positions": [0, 0]})
+        iterator.set_state({"batches": 0, "positions": [[0], [0]]})
 
 
 # rows of the global batch of four that each process feeds; not always neighbours
@@ -204,6 +248,9 @@ def test_processes_share_the_rows_of_one_over_the_ends_of_epochs(pack, rows):
     for batch, *shares in zip(whole, *parts, strict=True):
         assert_same(join(shares, rows, axis=1), batch)
         assert batch["row"].tolist() == [[0, 1, 2, 3]]
+    mixed = [take(make_mixed(lambda batch: 0.5, pack, r), 12) for r in (None, *rows)]
+    for batch, *shares in zip(*mixed, strict=True):
+        assert_same(join(shares, rows, axis=1), batch)
 
 
 @pytest.mark.parametrize("rows", SHARES)
