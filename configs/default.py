@@ -155,6 +155,7 @@ def _prepare() -> ConfigDict:
             "fold": 0,  # folds: which fold is the test part
             "num_folds": 5,
             "user_share": 1.0,  # random share of the users that is kept at all
+            "user_fold": 0,  # which of the disjoint shares of that size, from 0
             "seed": 0,
         }
     )
@@ -452,6 +453,11 @@ def _evaluate() -> ConfigDict:
                     "history": 10,
                 }
             ),
+            # Weights of the generator's log-score tried on validation, for the arms "fused" (real
+            # only) and ARM_fused, wherever a generator was fitted; () = none. Scores of a batch
+            # against all items stand in the host's memory.
+            "fusion_weights": (0.0, 0.1, 0.2, 0.5, 1.0, 2.0),
+            "part": "test",  # "valid" judges the validation users instead; the test stays closed
             "bootstrap_samples": 2000,
             "min_slice_targets": 500,  # smaller slices say "too few"
             "data_curve_shares": (0.25, 0.5, 1.0),

@@ -196,6 +196,17 @@ class Experiment:
             self.examples(name, "valid"), self.context.config.evaluate.max_valid_users
         )
 
+    def judged(self, name: str) -> Source:
+        """Returns the examples that the evaluate stage judges: test, or validation for a screen.
+
+        Raises:
+            UserError: for another part.
+        """
+        part = self.context.config.evaluate.part
+        if part not in ("test", "valid"):
+            raise UserError(f"config.evaluate.part = {part!r}; known: test, valid")
+        return self.examples(name, part)
+
     # ---- trainings ----
 
     def pretraining(self, arm: str) -> Training:

@@ -64,9 +64,10 @@ def test_results_keep_the_contract_and_carry_floors_arms_and_oracle(smoke):
     results = read(smoke, "results.json")
     validate_results(results)
     next_item = results["tasks"]["next_item"]
-    assert {"floor", "popularity", "item_knn", "real", "expanded", "oracle"} <= set(
-        next_item["arms"]
-    )
+    trained = {"real", "expanded", "fused", "expanded_fused"}
+    assert {"floor", "popularity", "item_knn", "oracle", *trained} <= set(next_item["arms"])
+    assert {"expanded vs fused", "expanded_fused vs fused"} <= set(next_item["lift"])
+    assert set(next_item["protocol"]["fusion_weights"]) == {"fused", "expanded_fused"}
     assert "ndcg_at_10" in next_item["lift"]["expanded vs real"]
     assert len(next_item["arms"]["real"]["metrics"]["ndcg_at_10"]["per_seed"]) == 2
     assert next_item["arms"]["oracle"]["metrics"]["ndcg_at_10"]["mean"] > max(

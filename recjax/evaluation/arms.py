@@ -8,7 +8,8 @@ from collections.abc import Iterable
 
 REAL = "real"
 FLOORS = ("floor", "popularity", "item_knn", "ease")  # "floor" is the counting (or pair) floor
-CONTROLS = (REAL, "repeated", "sliding_window", "fused")  # what expansion has to beat
+FUSED = "fused"  # the real-only model fused with the generator's scores
+CONTROLS = (REAL, "repeated", "sliding_window", FUSED)  # what expansion has to beat
 CEILINGS = ("oracle", "ceiling")  # true process scoring; training on draws of the true process
 SANITY = ("real_again",)  # the real arm with other seeds: an A/A pair
 
@@ -20,7 +21,7 @@ TITLES = {
     REAL: "real only",
     "repeated": "real, repeated",
     "sliding_window": "sliding window",
-    "fused": "real, fused with counts",
+    FUSED: "real, fused with the generator",
     "real_again": "real only, other seeds (A/A)",
     "oracle": "oracle (true process)",
     "ceiling": "ceiling (true draws)",
@@ -60,17 +61,54 @@ def ordered(arms: Iterable[str]) -> list[str]:
 
 
 def treatments(arms: Iterable[str]) -> list[str]:
-    """Lists the arms that use expansion, in the order given.
+    """Lists the arms that train with expansion, in the order given; not what is fused of them.
 
     Example:
-        >>> treatments(["floor", "real", "expanded"])
+        >>> treatments(["floor", "real", "expanded", "expanded_fused"])
         ['expanded']
     """
-    return [arm for arm in arms if arm not in (*FLOORS, *CONTROLS, *CEILINGS, *SANITY)]
+    arms = list(arms)
+    fused = [fused_name(arm) for arm in arms]
+    return [arm for arm in arms if arm not in (*FLOORS, *CONTROLS, *CEILINGS, *SANITY, *fused)]
+
+
+def fused_name(arm: str) -> str:
+    """Returns the name of an arm's model fused with the generator's scores.
+
+    Example:
+        >>> fused_name("real"), fused_name("expanded")
+        ('fused', 'expanded_fused')
+    """
+    return FUSED if arm == REAL else f"{arm}_{FUSED}"
+
+
+def fused_treatments(arms: Iterable[str]) -> list[str]:
+    """Lists the treatments' fused arms; their control is the fused real-only model.
+
+    Example:
+        >>> fused_treatments(["fused", "expanded", "expanded_fused", "other"])
+        ['expanded_fused']
+    """
+    arms = list(arms)
+    return [fused_name(arm) for arm in treatments(arms) if fused_name(arm) in arms]
+
+
+def models(arms: Iterable[str]) -> list[str]:
+    """Lists the arms that are trained: treatments, fused ones, controls.
+
+    Example:
+        >>> models(["floor", "real", "fused", "expanded", "expanded_fused"])
+        ['expanded', 'expanded_fused', 'real', 'fused']
+    """
+    arms = list(arms)
+    controls = [arm for arm in CONTROLS if arm in arms]
+    return [*treatments(arms), *fused_treatments(arms), *controls]
 
 
 def comparisons(arms: Iterable[str]) -> list[tuple[str, str]]:
     """Lists (treated, control) pairs: treatments against every control, models against the floor.
+
+    A fused treatment stands against the fused real-only model.
 
     Example:
         >>> comparisons(["floor", "real", "expanded"])
@@ -78,6 +116,6 @@ def comparisons(arms: Iterable[str]) -> list[tuple[str, str]]:
     """
     arms = list(arms)
     pairs = [(arm, control) for arm in treatments(arms) for control in CONTROLS if control in arms]
+    pairs += [(arm, FUSED) for arm in fused_treatments(arms) if FUSED in arms]
     pairs += [(arm, REAL) for arm in SANITY if arm in arms and REAL in arms]
-    models = [*treatments(arms), *(arm for arm in CONTROLS if arm in arms)]
-    return pairs + [(arm, "floor") for arm in models if "floor" in arms]
+    return pairs + [(arm, "floor") for arm in models(arms) if "floor" in arms]

@@ -85,7 +85,7 @@ def headline_lift(task: Mapping[str, Any], metric: str) -> tuple[str, dict[str, 
 
 
 def _task_verdict(name: str, task: Mapping[str, Any], metric: str) -> str:
-    models = [*arms.treatments(task["arms"]), *(a for a in arms.CONTROLS if a in task["arms"])]
+    models = arms.models(task["arms"])
     if not models:
         return "Only floors were evaluated: train a model before deciding."
     headline = headline_lift(task, metric)

@@ -18,6 +18,7 @@ from recjax.expansion.generate import (
     NextItemModel,
     fit_generator,
     load_generator,
+    next_item_log_scores,
     save_generator,
 )
 from recjax.expansion.registry import STRATEGIES, get_source_index, get_strategy
@@ -57,6 +58,7 @@ __all__ = [
     "load_generator",
     "make_graph_vectors",
     "make_report_card",
+    "next_item_log_scores",
     "run_gate",
     "save_generator",
     "settings_of_arms",

@@ -1,6 +1,7 @@
 """evaluate: every arm, every floor, the same test users; writes results.json.
 
-The test part is opened here and nowhere else. Next-item ranks come from `evaluate_next_item`, click
+The test part is opened here and nowhere else, and not here for a screen that judges on validation
+(`config.evaluate.part`). Next-item ranks come from `evaluate_next_item` and `fusion`, click
 probabilities from `evaluate_click`; `recjax.evaluation` turns them into numbers with intervals.
 """
 
@@ -10,10 +11,18 @@ from recjax import distributed
 from recjax.context import Context
 from recjax.evaluation.results import StatisticsConfig, assemble_results
 from recjax.experiment import Experiment
-from recjax.stages import evaluate_click, evaluate_next_item
+from recjax.stages import evaluate_click, evaluate_next_item, fusion
 from recjax.stopwatch import TIMINGS
 from recjax.workdir import STAGES, read_json, write_json
 
+_SELECTION = (
+    "best checkpoint of each seed by validation (next item NDCG@10, click AUC); the counting "
+    "floor's settings and the weights of fused arms by validation NDCG@10"
+)
+_JUDGED = {
+    "test": "test opened once",
+    "valid": "judged on the same validation part, which flatters every arm; test not opened",
+}
 _COSTS = ("wall_seconds", "peak_memory_gib", *TIMINGS)
 
 
@@ -24,6 +33,7 @@ def run(context: Context) -> dict[str, Any]:
     """
     experiment, settings = Experiment(context), context.config.evaluate
     ranked = evaluate_next_item.rank_arms(experiment) if "next_item" in experiment.tasks else {}
+    fused = fusion.rank_fused(experiment) if ranked else {}
     scored = evaluate_click.score_arms(experiment) if "click" in experiment.tasks else {}
     if not distributed.is_main():
         return {}
@@ -36,14 +46,15 @@ def run(context: Context) -> dict[str, Any]:
     tasks = {}
     with context.workdir.fresh_folder("evaluation") as folder:
         if "next_item" in experiment.tasks:
-            tasks["next_item"] = evaluate_next_item.judge(experiment, statistics, folder, ranked)
+            tasks["next_item"] = evaluate_next_item.judge(
+                experiment, statistics, folder, ranked, fused
+            )
         if "click" in experiment.tasks:
             tasks["click"] = evaluate_click.judge(experiment, statistics, scored)
     results = assemble_results(
         tasks,
         data=_data(context),
-        selection="best checkpoint of each seed by validation (next item NDCG@10, click AUC); "
-        "the counting floor's settings by validation NDCG@10; test opened once",
+        selection=f"{_SELECTION}; {_JUDGED[settings.part]}",
         budget=_budget(context),
         cost=stage_costs(context),
     )

@@ -18,7 +18,7 @@ _CHUNK = 1024
 def score_arms(experiment: Experiment) -> dict[str, np.ndarray]:
     """Returns click probabilities float64 [S, N] of the test examples by arm; on all processes."""
     scorer = experiment.click_scorer()
-    batches = experiment.click_batches(experiment.examples("click", "test"))
+    batches = experiment.click_batches(experiment.judged("click"))
     probabilities = {}
     for arm in experiment.arms:
         logits, _ = scorer(experiment.best_params("click", arm), batches)
@@ -31,7 +31,7 @@ def judge(
 ) -> dict[str, Any]:
     """Returns the click part of results.json; `scored` is what `score_arms` returned."""
     context = experiment.context
-    test = experiment.examples("click", "test")
+    test = experiment.judged("click")
     users, items, labels = map(np.concatenate, zip(*_columns(test), strict=True))
     floor = PairFloor().fit(_columns(experiment.examples("click", "train")))
     probabilities = {"floor": floor.predict(users, items)[None], **scored}
@@ -42,6 +42,7 @@ def judge(
         )[None]
     protocol = {
         "split": context.config.prepare.split.method,
+        "part": context.config.evaluate.part,
         "candidates": "shown items" if _has_impressions(experiment) else "events and sampled items",
         "mask_history": False,
         "ties": "half",

@@ -38,14 +38,15 @@ def judge(
     statistics: StatisticsConfig,
     folder: Path,
     ranked: dict[str, RankedArm],
+    fused: dict[str, tuple[np.ndarray, float]],
 ) -> dict[str, Any]:
-    """Returns the next_item part of results.json; writes ranks, curve and example users.
+    """Returns the next_item part of results.json; writes ranks, slices, curve and example users.
 
-    `ranked` is what `rank_arms` returned.
+    `ranked` is what `rank_arms` returned, `fused` what `fusion.rank_fused` did.
     """
     context = experiment.context
     settings, say = context.config.evaluate, context.progress.say
-    test = experiment.examples("next_item", "test")
+    test = experiment.judged("next_item")
     ranks: dict[str, np.ndarray] = {}
     lists: dict[str, list[dict[str, float]]] = {}
     shown: dict[str, np.ndarray] = {}
@@ -58,22 +59,28 @@ def judge(
         say(f"{arm}: NDCG@10 {_ndcg(ranks[arm]):.4f}")
     for arm, (ranks[arm], shown[arm], lists[arm]) in ranked.items():
         say(f"{arm}: NDCG@10 {_ndcg(ranks[arm]):.4f} over {len(context.seeds)} seeds")
+    for arm, (ranks[arm], weight) in fused.items():
+        say(f"{arm}: NDCG@10 {_ndcg(ranks[arm]):.4f}, the generator's weight {weight:g}")
     oracle = ShopOracle.of(context)
     if oracle is not None:
         ranks["oracle"] = _rank_oracle(experiment, oracle, test)[None]
         say(f"oracle: NDCG@10 {_ndcg(ranks['oracle']):.4f}")
     np.savez_compressed(folder / "next_item_ranks.npz", **ranks)  # type: ignore[arg-type]  # stub
+    masks = _slices(experiment, test)
+    np.savez_compressed(folder / "next_item_slices.npz", **masks)  # type: ignore[arg-type]  # stub
     if "floor" in floors:
         write_json(folder / "data_curve.json", _data_curve(experiment, floors["floor"], test))
     write_json(folder / "example_users.json", _example_users(experiment, test, shown))
     protocol = {
         "split": context.config.prepare.split.method,
+        "part": settings.part,
         "candidates": f"all {experiment.items.vocab_size - 5:,} items",
         "mask_history": settings.mask_history,
         "ties": "half rank",
         "floor_settings": {arm: floor.settings for arm, floor in floors.items()},
+        "fusion_weights": {arm: weight for arm, (_, weight) in fused.items()},
     }
-    return ranked_task(ranks, _slices(experiment, test), protocol, statistics, extra=lists)
+    return ranked_task(ranks, masks, protocol, statistics, extra=lists)
 
 
 # ---- floors ----
@@ -143,7 +150,7 @@ def _floor_lists(
 
 def rank_arms(experiment: Experiment) -> dict[str, RankedArm]:
     """Ranks the catalogue for the test users by every arm; on all processes."""
-    test = experiment.examples("next_item", "test")
+    test = experiment.judged("next_item")
     return {arm: _rank_arm(experiment, arm, test) for arm in experiment.arms}
 
 

@@ -14,6 +14,7 @@ from recjax.expansion.generate.hmm_tail import HmmTail
 from recjax.expansion.generate.hmm_users import HmmUsers
 from recjax.expansion.generate.item_facts import ItemFacts
 from recjax.expansion.generate.markov_chain import MarkovChain
+from recjax.expansion.generate.next_item import next_item_log_scores
 from recjax.expansion.generate.repeat import Repeat
 from recjax.expansion.generate.transformer import NextItemModel, Transformer
 from recjax.expansion.generate.true_process import TrueProcess
@@ -34,6 +35,7 @@ __all__ = [
     "TrueProcess",
     "fit_generator",
     "load_generator",
+    "next_item_log_scores",
     "save_generator",
     "split_users",
 ]
