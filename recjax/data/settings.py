@@ -97,6 +97,7 @@ class SplitConfig:
     fold: int
     num_folds: int
     user_share: float
+    user_fold: int
     seed: int
 
     def __post_init__(self) -> None:
@@ -104,6 +105,12 @@ class SplitConfig:
         if not 0 < self.user_share <= 1:
             raise UserError(
                 f"config.prepare.split.user_share={self.user_share}; give a share in (0, 1]"
+            )
+        num_shares = int(1 / self.user_share + 1e-9)
+        if not 0 <= self.user_fold < num_shares:
+            raise UserError(
+                f"config.prepare.split.user_fold={self.user_fold}; user_share={self.user_share} "
+                f"makes {num_shares} disjoint shares: give one of 0..{num_shares - 1}"
             )
         if self.method == "folds":
             self._check_folds()

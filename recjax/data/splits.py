@@ -64,12 +64,14 @@ def split_events(
 
 
 def keep_share(engine: Engine, log: CodedLog, config: SplitConfig) -> ir.Table:
-    """Returns the events of a random share of the users (config.user_share)."""
+    """Returns the events of a random share of the users (config.user_share, config.user_fold)."""
     if config.user_share == 1:
         return log.events
     ranked = engine.keep(_ranked(log.events, log.users, "user", f"share:{config.seed}"), "ranked")
     num_users = max(1, round(config.user_share * engine.count(ranked)))
-    kept = engine.keep(ranked.filter(ranked.place < num_users).select("user"), "share")
+    first = config.user_fold * num_users
+    within = (ranked.place >= first) & (ranked.place < first + num_users)
+    kept = engine.keep(ranked.filter(within).select("user"), "share")
     return log.events.semi_join(kept, "user")
 
 

@@ -18,6 +18,7 @@ from recjax.errors import UserError
         ({"prepare.split.valid_share": 0.0}, ["split.valid_share"]),
         ({"prepare.split.test_share": 0.95}, ["test_share", "1.05"]),
         ({"prepare.split.user_share": 0.0}, ["split.user_share"]),
+        ({"prepare.split.user_fold": 1}, ["user_fold=1", "0..0"]),
         ({"prepare.split.method": "folds", "prepare.split.num_folds": 2}, ["num_folds=2"]),
         ({"prepare.split.method": "folds", "prepare.split.fold": 5}, ["fold=5", "0..4"]),
     ],

@@ -155,6 +155,15 @@ def test_smaller_user_share_is_part_of_a_larger_one(
     assert kept[0.2] < kept[0.5] < kept[1.0]
 
 
+def test_folds_of_a_user_share_are_disjoint(engine, make_settings, make_log, random_log) -> None:
+    rows, kept = random_log(10, num_users=30), []
+    for fold in range(5):
+        changes = {"prepare.split.user_share": 0.2, "prepare.split.user_fold": fold}
+        left = splits.keep_share(engine, make_log(rows), make_settings("", changes).split)
+        kept += sorted({row["user"] for row in engine.rows(left)})
+    assert len(kept) == len(set(kept)) == len({row["user"] for row in rows}) // 5 * 5
+
+
 @pytest.mark.parametrize(
     ("method", "num", "words"),
     [
