@@ -226,6 +226,7 @@ def _expansion() -> ConfigDict:
             "kernel_neighbours": 50,  # cap per item
             "kernel_backward": 0.5,  # weight of counts in reverse order
             "kernel_damping": 0.5,  # exponent on popularity
+            "kernel_share": 0.0,  # of the items, those that the kernel draws; 0 = learned by state
             "smoothing": 0.1,  # pseudo-counts
             "max_duration": 1,  # most events of a stay in a state; 1: no explicit durations
             "items": "auto",  # "plain", "category", "category_price", "content" (needs features);

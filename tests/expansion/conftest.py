@@ -133,6 +133,7 @@ def generator_config():
         kernel_backward=0.5,
         kernel_damping=0.5,
         smoothing=0.1,
+        kernel_share=0.0,
         max_duration=1,
         items="auto",
         start="random",

@@ -213,3 +213,24 @@ def test_all_events_at_one_second_are_no_obstacle(real_log, num_gap_bins):
 def test_generator_is_shared_through_the_data(generator, real_log):
     data = ExpansionData(real_log, 1800, 5, 20, generator)
     assert HmmUsers().fit(data, 0)[0] is generator
+
+
+def test_kernel_share_holds_in_every_state_and_in_draws(
+    real_log, generator_config, generator, sizes
+):
+    """Pairs of neighbours in the draws are then mostly pairs that the kernel knows."""
+    config = replace(generator_config, num_iterations=2, kernel_share=0.95)
+    state = fit_generator(real_log, config, 0, **sizes)
+    np.testing.assert_allclose(state.params.mix, 0.95)
+    known = np.asarray(state.params.kernel.neighbours)
+
+    def share_of_known(params):
+        events, _ = hmm.sample_users(jax.random.key(0), params, 400, max_len=8)
+        pairs = np.arange(1, 8)[None] < np.asarray(events.lengths)[:, None]
+        items = np.asarray(events.items)
+        return (known[items[:, :-1]] == items[:, 1:, None]).any(-1)[pairs].mean()
+
+    assert share_of_known(state.params) > share_of_known(generator.params)
+    for share in (-0.1, 1.0):
+        with pytest.raises(ValueError, match="kernel_share is .*; must be from 0 to below 1"):
+            fit_generator(real_log, replace(config, kernel_share=share), 0, **sizes)

@@ -32,6 +32,9 @@ class GeneratorConfig:
     Attributes:
         num_states, num_iterations, tolerance, kernel_window, kernel_neighbours, kernel_backward,
             kernel_damping, smoothing, max_duration: see `recjax.hmm.HmmSettings`.
+        kernel_share: probability that the kernel chooses the item, in every state, below 1; 0: as
+            learned. Likelihood learns a small share from few users, since a state's own items
+            surprise less; draws that are to teach a model pairs of items need a large one.
         items: what carries the items, see `ItemFacts.emission`.
         start: "random", or "kmeans" over the users' histories.
         num_restarts: starts fitted together; the held-out users choose.
@@ -49,6 +52,7 @@ class GeneratorConfig:
     kernel_backward: float
     kernel_damping: float
     smoothing: float
+    kernel_share: float
     max_duration: int
     items: str
     start: str
@@ -170,6 +174,8 @@ def fit_generator(
     Raises:
         ValueError: if there is no user to fit on, or a setting asks for what is not there.
     """
+    if not 0 <= config.kernel_share < 1:
+        raise ValueError(f"hmm.kernel_share is {config.kernel_share}; must be from 0 to below 1")
     if not len(source):
         raise ValueError("no training users: the generator has nothing to learn from")
     item_ids = find_item_ids(source, vocab_size)
@@ -189,6 +195,9 @@ def fit_generator(
         check,
         facts.emission(config.items, item_ids),
     )
+    if config.kernel_share:
+        mix = jax.numpy.full_like(params.mix, config.kernel_share)
+        params = dataclasses.replace(params, mix=mix)
     clock = fit_clock(pick_evenly(source, _CLOCK_USERS), num_gap_bins)
     rows = [[row["log_likelihood"], row.get("held_out", np.nan)] for row in history]
     state = GeneratorState(
