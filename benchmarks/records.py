@@ -38,10 +38,12 @@ def write_record(
     rows: list[Row],
     arguments: argparse.Namespace,
     versions: dict[str, str] | None = None,
+    note: str = "",
 ) -> Path:
     """Writes rows to the file asked for; a quick run without --output writes no result.
 
-    `versions` are those of programs that do not live in this Python.
+    `versions` are those of programs that do not live in this Python; `note` is what a reader must
+    know of how the rows came about.
     """
     record = {
         "command": shlex.join(["python", f"benchmarks/{name}.py", *map(_public, sys.argv[1:])]),
@@ -49,6 +51,7 @@ def write_record(
         "git": _git_revision(),
         "hardware": _hardware(),
         "versions": _versions() | (versions or {}),
+        **({"note": note} if note else {}),
         "rows": rows,
     }
     output = arguments.output or _RESULTS / f"{name}.json"
