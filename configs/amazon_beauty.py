@@ -37,6 +37,7 @@ def get_config() -> ConfigDict:
     cleaning.item_core = 0
     config.prepare.split.method = "leave_one_out"
     config.finetune.tasks = ("next_item",)
+    config.evaluate.fusion_weights = (0.0, 0.1, 0.2, 0.5, 1.0, 2.0)
     config.expansion.ratio = 2.0
     config.expansion.hmm.num_states = 64
     config.model.inputs = ("item", "position")

@@ -455,9 +455,10 @@ def _evaluate() -> ConfigDict:
                 }
             ),
             # Weights of the generator's log-score tried on validation, for the arms "fused" (real
-            # only) and ARM_fused, wherever a generator was fitted; () = none. Scores of a batch
-            # against all items stand in the host's memory.
-            "fusion_weights": (0.0, 0.1, 0.2, 0.5, 1.0, 2.0),
+            # only) and ARM_fused, wherever a generator was fitted, e.g. (0.0, 0.1, 0.2, 0.5, 1.0,
+            # 2.0); () = no such arms. Scores of a batch against all items stand in the host's
+            # memory.
+            "fusion_weights": (),
             "part": "test",  # "valid" judges the validation users instead; the test stays closed
             "bootstrap_samples": 2000,
             "min_slice_targets": 500,  # smaller slices say "too few"

@@ -93,6 +93,7 @@ def get_config(cell: str = "screen/beauty/20/hmm_users") -> ConfigDict:
     config.prepare.split.user_share = float(percent) / 100
     config.prepare.split.user_fold = int(fold or 0)
     config.evaluate.part = chosen["part"]
+    config.evaluate.fusion_weights = (0.0, 0.1, 0.2, 0.5, 1.0, 2.0)
     _set_training(config, *chosen["steps"])
     _set_arm(config, arm)
     return config
