@@ -182,7 +182,9 @@ def make_mixed(share, pack=True, rows=None):
     return TrainBatches(sources, seeds=[3, 4], pack=pack, rows=rows, synthetic_share=share, **SIZES)
 
 
-@pytest.mark.parametrize("share", [0.0, 0.3, 0.5, 1.0])
+@pytest.mark.parametrize(
+    "share", [0.3, *(pytest.param(share, marks=pytest.mark.slow) for share in (0.0, 0.5, 1.0))]
+)
 def test_share_of_synthetic_records_is_what_it_says(share):
     """In each batch to one record, in the mean nearly exactly; no kind skips or repeats a user."""
     users = [users_of(batch, 0) for batch in take(make_mixed(lambda batch: share), 200)]
