@@ -8,11 +8,13 @@ Called by `loading`.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 from grain import experimental as grain_experimental
 
 Position = list[int]
+_IN_MEMORY = 1024  # records; shuffling so few by index takes grain milliseconds for each of them
 
 
 class ShuffledOrder:
@@ -37,12 +39,10 @@ class ShuffledOrder:
         if size < 1:
             raise ValueError("cannot train on no records at all")
         self._size, self._seed = size, seed
-        self._epoch_seeds: dict[int, int] = {}
+        self._epochs: dict[int, Callable[[int], int]] = {}
 
     def indices(self, start: int, count: int) -> list[int]:
         """Returns the record numbers at positions start .. start + count - 1."""
-        if self._size == 1:
-            return [0] * count
         return [self._index(position) for position in range(start, start + count)]
 
     def take(self, position: Position, batch: int, places: Sequence[int]) -> list[int]:
@@ -56,11 +56,17 @@ class ShuffledOrder:
 
     def _index(self, position: int) -> int:
         epoch, place = divmod(position, self._size)
-        if epoch not in self._epoch_seeds:
-            sequence = np.random.SeedSequence([self._seed, epoch])
-            self._epoch_seeds = {epoch: int(sequence.generate_state(1)[0])}
-        return grain_experimental.index_shuffle(
-            place, max_index=self._size - 1, seed=self._epoch_seeds[epoch], rounds=4
+        if epoch not in self._epochs:
+            self._epochs = {epoch: self._shuffle(epoch)}
+        return self._epochs[epoch](place)
+
+    def _shuffle(self, epoch: int) -> Callable[[int], int]:
+        """Returns the permutation of an epoch, place -> record number."""
+        seed = int(np.random.SeedSequence([self._seed, epoch]).generate_state(1)[0])
+        if self._size <= _IN_MEMORY:
+            return np.random.default_rng(seed).permutation(self._size).tolist().__getitem__
+        return partial(
+            grain_experimental.index_shuffle, max_index=self._size - 1, seed=seed, rounds=4
         )
 
 
