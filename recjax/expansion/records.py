@@ -121,10 +121,11 @@ def count_items(source: RecordSource | Iterable[Record]) -> np.ndarray:
         [0, 2, 0, 1]
     """
     counts = np.zeros(0, np.int64)
-    for record in iterate(source):
-        short = int(record["items"].max(initial=-1)) + 1 - len(counts)
-        counts = np.pad(counts, (0, max(0, short)))
-        np.add.at(counts, record["items"], 1)
+    for batch in batched(source, 1024):
+        found = np.bincount(np.concatenate([record["items"] for record in batch]))
+        longer, shorter = (found, counts) if len(found) > len(counts) else (counts, found)
+        longer[: len(shorter)] += shorter
+        counts = longer
     return counts
 
 

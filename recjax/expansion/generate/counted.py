@@ -5,6 +5,8 @@ Called by the generators that draw items by their counts on the host.
 
 import numpy as np
 
+from recjax.expansion.records import RecordSource, count_items, iterate
+
 
 def sum_before(counts: np.ndarray) -> np.ndarray:
     """Returns int64 [N + 1], the sum of all counts int [N] before each place."""
@@ -30,3 +32,8 @@ def draw_counted(sums_before: np.ndarray, uniforms: np.ndarray) -> np.ndarray:
     """
     number = np.floor(uniforms * sums_before[-1]).astype(np.int64)
     return find_place(sums_before, np.minimum(number, sums_before[-1] - 1))
+
+
+def count_first_items(source: RecordSource) -> np.ndarray:
+    """Returns int64 [largest such id + 1], how many users begin with every item."""
+    return count_items({"items": record["items"][:1]} for record in iterate(source))

@@ -16,9 +16,14 @@ import jax
 import numpy as np
 from scipy import sparse
 
-from recjax.expansion.generate.counted import draw_counted, find_place, sum_before
+from recjax.expansion.generate.counted import (
+    count_first_items,
+    draw_counted,
+    find_place,
+    sum_before,
+)
 from recjax.expansion.generate.habits import Habits, fit_habits
-from recjax.expansion.records import Record, RecordSource, batched
+from recjax.expansion.records import Record, RecordSource, batched, count_items
 from recjax.expansion.strategy import ExpansionData, draw_uniforms
 
 _BATCH = 65_536  # users counted at once
@@ -29,7 +34,7 @@ class ItemChain:
     """Counts of items, of those that users begin with, and of neighbours.
 
     Attributes:
-        begins: int64 [V + 1], users whose first item has an id below this one.
+        begins: int64 [at most V + 1], users whose first item has an id below this one.
         occurs: int64 [V + 1], events whose item has an id below this one.
         follows: CSR int64 [V, V], how often an item came right after another.
         follows_before: int64 [nnz + 1], sum of all counts before an entry of `follows`.
@@ -58,23 +63,22 @@ class ItemChain:
 
 
 def fit_chain(source: RecordSource) -> ItemChain:
-    """Returns the counts of the real users, after two passes over them.
+    """Returns the counts of the real users, after three passes over them.
 
     Args:
         source: training records, at least two events one after another.
     """
-    num_ids = 1 + max(int(source[user]["items"].max(initial=0)) for user in range(len(source)))
-    begins, occurs = np.zeros(num_ids, np.int64), np.zeros(num_ids, np.int64)
+    occurs = count_items(source)
+    num_ids = len(occurs)
     follows = sparse.csr_array((num_ids, num_ids), dtype=np.int64)
     for batch in batched(source, _BATCH):
         users = [record["items"] for record in batch if len(record["items"])]
-        begins += np.bincount([items[0] for items in users], minlength=num_ids)
-        occurs += np.bincount(np.concatenate(users), minlength=num_ids)
         before = np.concatenate([items[:-1] for items in users])
         after = np.concatenate([items[1:] for items in users])
         ones = np.ones(len(before), np.int64)
         follows += sparse.csr_array((ones, (before, after)), shape=(num_ids, num_ids))
-    return ItemChain(sum_before(begins), sum_before(occurs), follows, sum_before(follows.data))
+    begins = sum_before(count_first_items(source))
+    return ItemChain(begins, sum_before(occurs), follows, sum_before(follows.data))
 
 
 class MarkovChain:

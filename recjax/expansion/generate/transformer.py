@@ -20,9 +20,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from recjax.data.transforms import bin_gaps
-from recjax.expansion.generate.counted import draw_counted, sum_before
+from recjax.expansion.generate.counted import count_first_items, draw_counted, sum_before
 from recjax.expansion.generate.habits import Habits, fit_habits
-from recjax.expansion.records import Record, RecordSource
+from recjax.expansion.records import Record, count_items
 from recjax.expansion.strategy import ExpansionData, draw_uniforms
 
 Batch = dict[str, jax.Array]
@@ -71,7 +71,7 @@ class TransformerState:
 
     Attributes:
         model: the trained model.
-        begins: int64 [R + 1], users whose first item has an id below this one.
+        begins: int64 [largest first item + 2], users whose first item has an id below this one.
         seen: bool [R], ids with a training event.
         habits: of the real users.
     """
@@ -96,8 +96,9 @@ class Transformer:
         model = data.train_next_item(seed)
         max_len = min(data.max_len, model.max_len)
         habits = fit_habits(data.source, max_len, data.session_gap_seconds)
-        begins, occurs = _count_items(data.source, model.num_rows)
-        return TransformerState(model, sum_before(begins), occurs > 0, habits)
+        seen = np.zeros(model.num_rows, bool)
+        seen[np.flatnonzero(count_items(data.source))] = True
+        return TransformerState(model, sum_before(count_first_items(data.source)), seen, habits)
 
     def draw(
         self, key: jax.Array, state: TransformerState, n: int, first_row: int
@@ -177,13 +178,3 @@ def draw_items(
 def _gumbel(keys: jax.Array, place: jax.Array, size: int) -> jax.Array:
     """Returns float32 [B, R], standard Gumbel noise of one place."""
     return jax.vmap(lambda key: jax.random.gumbel(jax.random.fold_in(key, place), (size,)))(keys)
-
-
-def _count_items(source: RecordSource, num_rows: int) -> tuple[np.ndarray, np.ndarray]:
-    """Returns int64 [R] each: users that begin with an item, and events that have it."""
-    begins, occurs = np.zeros(num_rows, np.int64), np.zeros(num_rows, np.int64)
-    for user in range(len(source)):
-        items = source[user]["items"]
-        begins[items[:1]] += 1
-        np.add.at(occurs, items, 1)
-    return begins, occurs
