@@ -5,8 +5,7 @@ every user that is scored is unseen by the model that scores it. Not here: what 
 check (`checks`) and a filter of the gate (`arms`).
 
 Reference:
-    Lopez-Paz and Oquab (2017), "Revisiting classifier two-sample tests"; Weinberger et al. (2009),
-    "Feature hashing for large scale multitask learning".
+    Lopez-Paz and Oquab (2017), "Revisiting classifier two-sample tests".
 """
 
 from collections.abc import Sequence
@@ -17,7 +16,7 @@ import scipy.sparse as sp
 from scipy.optimize import minimize
 from scipy.special import expit
 
-from recjax.expansion.gate.hashing import mix
+from recjax.expansion.gate.hashing import bucket_cells, mix
 from recjax.expansion.records import NO_USER, Record, batched, lengths_of, pad_field
 
 MAX_USERS = 8192  # of each side, in a sample that a discriminator is fitted on
@@ -136,9 +135,8 @@ def _hash_families(records: Sequence[Record], category_of_item: np.ndarray) -> s
 def _count_family(family: int, tokens: np.ndarray, mask: np.ndarray) -> sp.csr_matrix:
     """Returns float64 [B, F], the tokens [B, T] under the mask counted, rows of length 1 or 0."""
     hashes = mix(mix(tokens) + np.uint64(family))
-    rows = np.broadcast_to(np.arange(len(tokens))[:, None], tokens.shape)[mask]
-    cells = (rows, (hashes[mask] % np.uint64(_BUCKETS)).astype(np.int64))
-    counts = sp.csr_matrix((np.ones(len(rows)), cells), (len(tokens), _BUCKETS))
+    cells = bucket_cells(hashes, mask, _BUCKETS)
+    counts = sp.csr_matrix((np.ones(len(cells[0])), cells), (len(tokens), _BUCKETS))
     norms = np.sqrt(np.asarray(counts.multiply(counts).sum(axis=1)).ravel())
     return sp.diags(1 / np.maximum(norms, 1.0)) @ counts
 

@@ -17,7 +17,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from recjax.expansion.fidelity import compute_auc
-from recjax.expansion.gate.hashing import hash_shingles
+from recjax.expansion.gate.hashing import bucket_cells, hash_shingles
 from recjax.expansion.records import (
     NO_USER,
     Record,
@@ -104,9 +104,7 @@ def _make_rows(records: Sequence[Record]) -> sp.csr_matrix:
     items, lengths = pad_field(records, "items"), lengths_of(records)
     cells = []
     for shingle_len in (1, 2):
-        hashes, mask = hash_shingles(items, lengths, shingle_len)
-        rows = np.broadcast_to(np.arange(len(items))[:, None], hashes.shape)[mask]
-        cells.append((rows, (hashes[mask] % np.uint64(_BUCKETS)).astype(np.int64)))
+        cells.append(bucket_cells(*hash_shingles(items, lengths, shingle_len), _BUCKETS))
     rows, columns = (np.concatenate(part) for part in zip(*cells, strict=True))
     ones = np.ones(len(rows), np.float32)
     matrix = sp.csr_matrix((ones, (rows, columns)), (len(records), _BUCKETS))

@@ -73,3 +73,20 @@ def hash_shingles(
             hashes = mix(hashes + padded[:, offset : offset + width])
     num_shingles = np.maximum(lengths - shingle_len + 1, np.minimum(lengths, 1))
     return hashes, positions[None, :width] < num_shingles[:, None]
+
+
+def bucket_cells(
+    hashes: np.ndarray, mask: np.ndarray, num_buckets: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns rows and columns int64 [N] of a table [B, num_buckets], one cell per hash in use.
+
+    Args:
+        hashes: uint64 [B, T].
+        mask: bool [B, T], N of them set: the hashes in use.
+        num_buckets: columns that the hashes are folded into.
+
+    Reference:
+        Weinberger et al. (2009), "Feature hashing for large scale multitask learning".
+    """
+    columns = (hashes[mask] % np.uint64(num_buckets)).astype(np.int64)
+    return np.nonzero(mask)[0], columns
