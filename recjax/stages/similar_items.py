@@ -3,7 +3,6 @@
 Not here: how similarity is found (`recjax.expansion.similarity`). Called by the expand stage.
 """
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,7 @@ from recjax.expansion import (
     count_co_visits,
     make_graph_vectors,
 )
+from recjax.expansion.array_file import load_arrays, save_arrays
 from recjax.expansion.records import count_items
 from recjax.expansion.similarity import Vectors
 from recjax.experiment import Experiment
@@ -28,13 +28,9 @@ def open_similar_items(experiment: Experiment, path: Path) -> SimilarItems:
         ValueError: if a setting is wrong, or asks for vectors or a graph that are not there.
     """
     if path.exists():
-        with np.load(path, allow_pickle=False) as arrays:
-            return SimilarItems(**arrays)
+        return SimilarItems(**load_arrays(path))
     similar = _find_similar_items(experiment)
-    partial = path.with_name(path.name + ".partial")
-    with open(partial, "wb") as file:
-        np.savez(file, allow_pickle=False, **vars(similar))
-    os.replace(partial, path)
+    save_arrays(path, vars(similar))
     return similar
 
 
@@ -49,19 +45,18 @@ def _find_similar_items(experiment: Experiment) -> SimilarItems:
 
 def _text_vectors(experiment: Experiment) -> Vectors:
     path = experiment.context.workdir / "features" / "item_vectors.npy"
-    if not path.exists():
-        raise ValueError(
-            "similarity.by = 'vectors' needs item vectors: set config.features.encoder (e.g. "
-            "'tfidf') and run the features stage"
-        )
-    return np.load(path, mmap_mode="r")
+    advice = "item vectors: set config.features.encoder (e.g. 'tfidf') and run the features stage"
+    return np.load(_required(path, f"'vectors' needs {advice}"), mmap_mode="r")
 
 
 def _graph_vectors(experiment: Experiment) -> Vectors:
     path = experiment.context.workdir / "prepared" / "graph.parquet"
+    advice = "a knowledge graph: set config.data.graph_path and prepare again"
+    facts = pq.read_table(_required(path, f"'graph' needs {advice}"))
+    return make_graph_vectors(facts, experiment.items.item_ids)
+
+
+def _required(path: Path, message: str) -> Path:
     if not path.exists():
-        raise ValueError(
-            "similarity.by = 'graph' needs a knowledge graph: set config.data.graph_path and "
-            "prepare again"
-        )
-    return make_graph_vectors(pq.read_table(path), experiment.items.item_ids)
+        raise ValueError(f"similarity.by = {message}")
+    return path

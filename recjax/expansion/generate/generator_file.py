@@ -5,12 +5,12 @@ Not here: fitting it (`generator`). Nothing is pickled, so a foreign file cannot
 
 import dataclasses
 import os
-from pathlib import Path
 
 import jax
 import numpy as np
 
 from recjax import hmm
+from recjax.expansion.array_file import load_arrays, save_arrays
 from recjax.expansion.generate.clock import Clock
 from recjax.expansion.generate.generator import GeneratorConfig, GeneratorState
 
@@ -52,15 +52,9 @@ def from_arrays(arrays: dict[str, np.ndarray]) -> GeneratorState:
 
 def save_generator(path: str | os.PathLike[str], state: GeneratorState) -> None:
     """Writes the generator as one .npz file, whole or not at all."""
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(target.name + ".partial")
-    with open(partial, "wb") as file:
-        np.savez(file, allow_pickle=False, **to_arrays(state))
-    os.replace(partial, target)
+    save_arrays(path, to_arrays(state))
 
 
 def load_generator(path: str | os.PathLike[str]) -> GeneratorState:
     """Returns the generator of a file of `save_generator`; draws are the same as before."""
-    with np.load(path) as arrays:
-        return from_arrays(dict(arrays))
+    return from_arrays(load_arrays(path))
