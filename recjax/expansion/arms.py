@@ -97,10 +97,8 @@ def expand_arm(
         draw_size: rows per draw.
 
     Raises:
-        ValueError: if a strategy is unknown or lacks what it needs, or a share or ratio is wrong.
+        ValueError: if a strategy is unknown or lacks what it needs, or a share is wrong.
     """
-    if not (np.isfinite(ratio) and ratio >= 0):
-        raise ValueError(f"ratio is {ratio}; must be 0 or more synthetic users per real one")
     wanted = split_counts(mix, int(round(ratio * len(data.source))))
     drawn, likelihood = UserIndex.empty(gate), _make_band(data, gate)
     streams, counts = [], {}

@@ -135,8 +135,3 @@ def test_counts_split_by_largest_remainder():
 def test_bad_mixes_are_named(mix, message):
     with pytest.raises(ValueError, match=message):
         split_counts(mix, 10)
-
-
-def test_bad_ratio_is_named(data, reference, gate_config):
-    with pytest.raises(ValueError, match="ratio is -1"):
-        expand_arm(MIX, -1, 0, data, reference, gate_config)
