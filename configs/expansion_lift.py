@@ -10,7 +10,7 @@ Command:  python -m recjax.main --config configs/expansion_lift.py:screen/beauty
               --config.data.path=Beauty.txt.gz --workdir runs/lift_hmm_users
 Time:     see benchmarks/results/expansion_lift.json
 Result:   see benchmarks/results/expansion_lift.json
-Verified: 2026-11-24, the screen of Beauty, JAX 0.10.2
+Verified: 2026-11-24, one of the nine cells of Beauty's screen, JAX 0.10.2
 """
 
 from ml_collections import ConfigDict

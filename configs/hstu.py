@@ -10,7 +10,7 @@ Command:  python -m recjax.main --config configs/hstu.py:beauty \
               --config.data.path=ml-1m.txt.gz --workdir runs/hstu_ml1m
 Time:     not measured at full length
 Result:   none yet: no run at full length; to be held against `configs/sasrec.py`
-Verified: 2026-11-24, a step of each training only (a test), JAX 0.10.2
+Verified: 2026-11-24, Beauty through all stages with 10 steps, JAX 0.10.2
 """
 
 from ml_collections import ConfigDict
