@@ -48,6 +48,12 @@ def test_importing_main_is_light(tmp_path: Path) -> None:
     assert done.stdout.strip() == "set()", "a bad flag must be told at once"
 
 
+def test_the_runner_of_stages_brings_in_no_stage(tmp_path: Path) -> None:
+    heavy = "{'recjax.expansion', 'recjax.models', 'scipy'}"
+    done = run_python(f"import sys, recjax.stages; print({heavy} & set(sys.modules))", tmp_path)
+    assert done.stdout.strip() == "set()", "prepare must not wait for what it does not use"
+
+
 @pytest.mark.parametrize("room", ["reporting", "data"])
 def test_host_rooms_import_no_device_code_of_ours(tmp_path: Path, room: str) -> None:
     """Not even through another room; what a library imports for itself is its own affair."""

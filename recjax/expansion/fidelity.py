@@ -5,7 +5,6 @@ that any two logs can be compared, two halves of the real one included.
 """
 
 import numpy as np
-from scipy.stats import rankdata
 
 from recjax.expansion.statistics import LogStatistics
 
@@ -37,8 +36,9 @@ def compute_auc(higher: np.ndarray, lower: np.ndarray) -> float:
         >>> compute_auc(np.array([1.0, 3.0]), np.array([1.0, 2.0]))
         0.625
     """
-    ranks = rankdata(np.concatenate([higher, lower]))[: len(higher)]
-    return float((ranks.mean() - (len(higher) + 1) / 2) / len(lower))
+    ordered = np.sort(lower)
+    below, up_to = (np.searchsorted(ordered, higher, side) for side in ("left", "right"))
+    return float((below + up_to).mean() / (2 * len(lower)))
 
 
 def compute_chance_auc(num_higher: int, num_lower: int) -> float:

@@ -19,7 +19,6 @@ from recjax import distributed, interrupts
 from recjax.context import Context
 from recjax.errors import Interrupted, UserError
 from recjax.logs import Progress, import_wandb
-from recjax.objectives import trains_generator
 from recjax.parallel.hardware import peak_resident_gib
 from recjax.workdir import STAGE_INPUTS, Workdir, file_digest, write_json
 
@@ -119,8 +118,10 @@ def inputs_of(stage: str, config: ConfigDict) -> tuple[str, ...]:
 def fingerprint(stage: str, context: Context) -> dict[str, Any]:
     """Returns what a stage's artefacts are made from: settings, input files, earlier stages."""
     keys, before = STAGE_INPUTS[stage][0], inputs_of(stage, context.config)
-    if stage == "expand" and trains_generator(context.config):
-        keys = (*keys, "model")
+    if stage == "expand":
+        from recjax.objectives import trains_generator  # brings in every model
+
+        keys = (*keys, "model") if trains_generator(context.config) else keys
     settings = {key: _plain(_lookup(context.config, key)) for key in keys}
     made_from: dict[str, Any] = {
         "config": settings,
