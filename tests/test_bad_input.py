@@ -301,7 +301,8 @@ def limited(shop: Shop, limit_bytes: int, flags: list[str]) -> subprocess.Comple
     return subprocess.run(
         [sys.executable, "-c", FULL_DISK, str(limit_bytes), *flags],
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        # Python 3.11 does not see that a .pyc was cut off, and leaves it for all to trip over
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"},
         text=True,
         capture_output=True,
     )
