@@ -140,9 +140,9 @@ def test_tuning_is_for_one_process(monkeypatch, tmp_path, capsys):
 # ---- the same numbers ----
 
 
-def in_two_processes(folder, name, num_steps, devices):
+def in_two_processes(folder, name, num_steps, devices, late=0):
     output = folder / f"{name}.json"
-    words = ["tests/tiny_process.py", name, str(num_steps), str(output)]
+    words = ["tests/tiny_process.py", name, str(num_steps), str(output), str(late)]
     run = Processes(words, folder / "log", devices=devices)
     assert run.wait() == [0, 0], run.said()
     return json.loads(output.read_text())
@@ -167,6 +167,13 @@ def test_two_processes_of_four_devices_train_as_one_of_eight_and_as_one_device(t
     for engine in (make_engine("jit", {"data": -1}), one_device()):
         losses, _ = train_steps(engine, name, 20)
         np.testing.assert_allclose(found, losses, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_processes_wait_for_one_that_compiles_longer(tmp_path):
+    """Without open connections those of CPUs give up after 30 seconds."""
+    losses = in_two_processes(tmp_path, "click", 2, devices=2, late=45)["losses"]
+    assert np.isfinite(losses).all()
 
 
 # ---- the same end ----

@@ -1,13 +1,15 @@
 """One of several processes that train a tiny task and rank with it; `test_processes.py` starts it.
 
-    python tests/tiny_process.py TASK NUM_STEPS OUTPUT
+    python tests/tiny_process.py TASK NUM_STEPS OUTPUT [LATE]
 
 Process 0 writes the losses and what the trained members rank to OUTPUT. The mesh deals the devices
-of the processes out in turn, so that no process feeds neighbouring rows.
+of the processes out in turn, so that no process feeds neighbouring rows. Process 1 comes LATE
+seconds after the others to the first step, as if it had compiled for so much longer.
 """
 
 import json
 import sys
+import time
 from pathlib import Path
 
 from recjax import distributed
@@ -15,7 +17,7 @@ from recjax import distributed
 sys.path.insert(0, str(Path(__file__).parent))
 
 
-def main(name: str, num_steps: int, output: Path) -> int:
+def main(name: str, num_steps: int, output: Path, late: float = 0) -> int:
     distributed.start()
     import jax
     import numpy as np
@@ -25,6 +27,7 @@ def main(name: str, num_steps: int, output: Path) -> int:
 
     devices = np.array(jax.devices()).reshape(jax.process_count(), -1).T.ravel()
     engine = JitEngine(make_mesh({"data": -1}, devices.tolist()))
+    time.sleep(late * jax.process_index())
     losses, state = train_steps(engine, name, num_steps)
     ranks, tops = rank_next_items(engine, state.params) if name == "next_item" else ((), ())
     if distributed.is_main():
@@ -34,4 +37,5 @@ def main(name: str, num_steps: int, output: Path) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(distributed.leave(main(sys.argv[1], int(sys.argv[2]), Path(sys.argv[3]))))
+    task, steps, file, *late = sys.argv[1:]
+    sys.exit(distributed.leave(main(task, int(steps), Path(file), *map(float, late))))

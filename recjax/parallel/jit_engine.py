@@ -23,6 +23,7 @@ from recjax.parallel.batches import (
     replicated,
     rows,
 )
+from recjax.parallel.connections import open_connections
 from recjax.parallel.rules import flax_rules, place, place_constants
 
 Tree = Any
@@ -39,6 +40,7 @@ class JitEngine:
 
     def __init__(self, mesh: Mesh) -> None:
         self.mesh = mesh
+        open_connections(mesh)
 
     def put_constants(self, constants: Tree) -> Tree:
         """Puts constants on the devices: whole, large ones by item id cut."""
