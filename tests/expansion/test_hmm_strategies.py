@@ -137,12 +137,14 @@ def test_fill_asks_for_two_events():
         HmmFill().fit(data, 0)
 
 
-def test_times_before_lie_back_by_their_gaps_and_between_in_proportion():
+def test_times_are_as_drawn_and_in_proportion_where_more_was_drawn_than_passed():
     real = np.array([1000, 2000])
     before = _times(real, np.array([2, 3]), np.array([7, 30, 50, 9]))
     assert before.tolist() == [920, 950, 1000, 2000]
-    between = _times(real, np.array([0, 3]), np.array([5, 99, 199, 699]))
-    assert between.tolist() == [1000, 1100, 1300, 2000]
+    between = _times(real, np.array([0, 3]), np.array([5, 99, 199, 3]))
+    assert between.tolist() == [1000, 1099, 1298, 2000]
+    squeezed = _times(real, np.array([0, 3]), np.array([5, 999, 1999, 6999]))
+    assert squeezed.tolist() == [1000, 1100, 1300, 2000]
     at_once = _times(np.array([5, 5]), np.array([1, 3]), np.array([0, 0, 0, 0]))
     assert at_once.tolist() == [5, 5, 5, 5]
 

@@ -3,6 +3,7 @@
 Called by `hmm_prefix` and `hmm_fill`, which say where the real events stand among the new ones.
 """
 
+import itertools
 from collections.abc import Sequence
 
 import jax
@@ -98,15 +99,29 @@ def _join(
 def _times(real: np.ndarray, places: np.ndarray, seconds: np.ndarray) -> np.ndarray:
     """Returns int64 [L], the real times at their places and new ones around them.
 
-    New events before the first real one lie as far back as their gaps say. Between two real ones
-    the gaps give the proportions, since the time there is given.
+    New events lie as far from the one before as their gaps say, those before the first real one as
+    far from the one after. Where more time was drawn than passed between two real events, the gaps
+    there give the proportions only.
     """
-    clock = np.cumsum(seconds + 1)  # rising, as the interpolation asks, where gaps are 0 too
-    times = np.floor(np.interp(clock, clock[places], real)).astype(np.int64)
+    times = np.zeros(len(seconds), np.int64)
     first = places[0]
     times[:first] = real[0] - np.cumsum(seconds[first:0:-1])[::-1]
     times[places] = real
+    for left, right in itertools.pairwise(places):
+        if right - left > 1:
+            times[left + 1 : right] = _between(
+                times[left], times[right], seconds[left + 1 : right + 1]
+            )
     return times
+
+
+def _between(start: int, end: int, seconds: np.ndarray) -> np.ndarray:
+    """Returns int64 [N], times of N events between two real ones, given the N + 1 drawn gaps."""
+    offsets = np.cumsum(seconds)
+    if offsets[-2] > end - start:
+        clock = np.cumsum(seconds + 1)  # gaps may all be 0
+        offsets = (end - start) * clock // clock[-1]
+    return start + offsets[:-1]
 
 
 def _is_novel(items: np.ndarray, is_new: np.ndarray) -> np.ndarray:
