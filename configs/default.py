@@ -196,7 +196,10 @@ def _expansion() -> ConfigDict:
     # them: ((0.5, 1.0), (1.0, 0.0)) begins on draws alone and fades them out; () = as many as come
     # when all records are taken equally often.
     expansion.synthetic_share = ()
-    expansion.overrides = ConfigDict()  # arm -> {ratio, use_in, synthetic_share: its own value}
+    # Weight of the generator's distribution of the next item in the targets, 0 to 1; the rest is on
+    # the item that came. Where `use_in` says, for real users too, whatever the ratio.
+    expansion.soft_targets = 0.0
+    expansion.overrides = ConfigDict()  # arm -> {one of these four: its own value}
     expansion.short_user_events = 5  # hmm_continue, hmm_prefix, hmm_fill: users of at most so many
     expansion.similarity = ConfigDict(
         {  # which items resemble each other: substitute, insert

@@ -1,16 +1,17 @@
 """One cell of the expansion lift table: a round, a data set, a share of its users, an arm.
 
 The cell's name is ROUND/DATA/SHARE/ARM. SHARE is in percent, "20.3" the fourth of five disjoint
-shares of 20 %. ARM is STRATEGY[-xRATIO][-SCHEDULE][-kernel], strategies joined by "+" in equal
-parts; "kernel" is a generator whose kernel chooses nine of ten items; "real" is the real-only arm
-alone, "real_again" the same with other seeds. `benchmarks/expansion_lift.py` runs all cells of a
-round and makes the table.
+shares of 20 %. ARM is STRATEGY[-xRATIO][-SCHEDULE][-kernel][-soft], strategies joined by "+" in
+equal parts; "kernel" is a generator whose kernel chooses nine of ten items; "soft" gives half of
+every target to the generator's distribution, in both trainings; "real" is the real-only arm alone,
+"real_again" the same with other seeds. `benchmarks/expansion_lift.py` runs all cells of a round and
+makes the table.
 
 Command:  python -m recjax.main --config configs/expansion_lift.py:screen/beauty/20/hmm_users \
               --config.data.path=Beauty.txt.gz --workdir runs/lift_hmm_users
 Time:     see benchmarks/results/expansion_lift.json
 Result:   see benchmarks/results/expansion_lift.json
-Verified: 2026-11-24, one of the nine cells of Beauty's screen, JAX 0.10.2
+Verified: 2026-11-24, one of the eleven cells of Beauty's screen, JAX 0.10.2
 """
 
 from ml_collections import ConfigDict
@@ -19,6 +20,7 @@ from configs import amazon_beauty, quickstart, taobao_multi_behaviour
 
 RATIO = 2.0  # synthetic users per real one, where the arm's name does not say
 KERNEL_SHARE = 0.9
+SOFT_TARGETS = 0.5
 SCHEDULES = {  # (share of the steps, share of synthetic records)
     "draws": ((0.0, 1.0),),  # pretrained on draws alone, fine-tuned on real users
     "fade": ((0.3, 1.0), (0.8, 0.0)),
@@ -50,6 +52,8 @@ ROUNDS = {  # part judged, seeds, steps of pretraining and fine-tuning, and the 
             "hmm_users",
             "subset_split",
             "hmm_users-x5-draws-kernel",
+            "hmm_users-x0-kernel-soft",
+            "hmm_users-x5-fade-kernel-soft",
         ),
     },
     "refine": {  # of the best three arms of the screen
@@ -144,6 +148,8 @@ def _set_arm(config: ConfigDict, arm: str) -> None:
     config.expansion.hmm.kernel_share = KERNEL_SHARE if "kernel" in rest else 0.0
     config.expansion.ratio = ratios[0] if ratios else RATIO
     config.expansion.synthetic_share = schedules[0] if schedules else ()
+    if "soft" in rest:
+        config.expansion.soft_targets, config.expansion.use_in = SOFT_TARGETS, "both"
     config.expansion.arms = ConfigDict()
     if strategies == "real_again":
         config.seed = 100

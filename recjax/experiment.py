@@ -21,7 +21,7 @@ from recjax.data import loading
 from recjax.data.items import ItemTable, read_items
 from recjax.data.record_sources import CachedSource, LimitedSource, Source, open_examples
 from recjax.errors import UserError
-from recjax.expansion import ArmSettings
+from recjax.expansion import ArmSettings, Teacher, load_generator, stack_teachers
 from recjax.judging import Batch, ClickScorer, Ranker, auc_validator, ndcg_validator
 from recjax.models import EncoderConfig
 from recjax.objectives import (
@@ -30,6 +30,7 @@ from recjax.objectives import (
     make_generator_task,
     make_next_item_task,
     make_pretrain_task,
+    with_soft_targets,
 )
 from recjax.recipe import make_arm_settings, make_encoder, make_recipe
 from recjax.step import Task
@@ -353,16 +354,19 @@ class Experiment:
         start: Tree | None,
     ) -> Training:
         config = self.context.config
-        if stage not in self._compiled:
-            self._compiled[stage] = self._compile(task, settings)
-
+        soft, constants = self._soft_targets(arm, stage), dict[str, Any](self.constants)
+        if soft and not isinstance(task, Click):
+            task, constants["teacher"] = with_soft_targets(task, soft), self._teacher
+        kind = f"{stage}, soft targets {soft}"
+        if kind not in self._compiled:
+            self._compiled[kind] = self._compile(task, settings, constants)
         return Training(
             label=f"{stage}/{arm}",
             folder=self._folder(stage, arm),
-            **self._compiled[stage],
+            **self._compiled[kind],
             start=lambda fresh: fresh if start is None else transfer(start, fresh),
             batches=iter(loading.prefetch(batches, config.parallel.prefetch_batches)),
-            constants=self.constants,
+            constants=constants,
             metric_name="auc" if isinstance(task, Click) else "ndcg_at_10",
             seeds=self.context.seeds,
             loop=LoopConfig(
@@ -380,7 +384,23 @@ class Experiment:
             ),
         )
 
-    def _compile(self, task: NextItem | Mixture | Click, settings: ConfigDict) -> dict[str, Any]:
+    def _soft_targets(self, arm: str, stage: str) -> float:
+        """Returns the weight of the generator in the next-item targets of a training."""
+        if arm not in self.arm_settings:
+            return 0.0
+        settings = self.arm_settings[arm]
+        return settings.soft_targets if settings.enters(stage.partition("/")[0]) else 0.0
+
+    @cached_property
+    def _teacher(self) -> Teacher:
+        """The generators that the expand stage fitted, one per member."""
+        folder = self.context.workdir / GENERATORS
+        states = [load_generator(folder / f"seed_{seed}.npz") for seed in self.context.seeds]
+        return stack_teachers(states, self.encoder.table_rows)
+
+    def _compile(
+        self, task: NextItem | Mixture | Click, settings: ConfigDict, constants: dict[str, Any]
+    ) -> dict[str, Any]:
         """Returns the functions of a `Training`: init_params, create, step, evaluate, flops."""
         engine = self.context.engine
         recipe = make_recipe(task, settings, engine.axis_name)
@@ -389,5 +409,5 @@ class Experiment:
             "create": engine.compile_once(recipe.create, recipe.logical),
             "step": engine.compile_step(recipe.step, recipe.logical),
             "evaluate": self._validator(task),
-            "flops": lambda batch: recipe.flops(batch, self.constants),
+            "flops": lambda batch: recipe.flops(batch, constants),
         }

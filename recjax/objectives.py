@@ -5,6 +5,7 @@ its weight in `configs/default.py`.
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 
 from ml_collections import ConfigDict
@@ -132,6 +133,28 @@ def make_next_item_task(config: ConfigDict, encoder: EncoderConfig) -> NextItem:
         )
     except ValueError as error:
         raise UserError(f"config.finetune.next_item: {error}") from error
+
+
+def with_soft_targets(task: NextItem | Mixture, weight: float) -> NextItem | Mixture:
+    """Returns the task with the teacher's distribution in its next-item targets.
+
+    Raises:
+        UserError: when the task cannot have soft targets.
+    """
+    try:
+        if isinstance(task, NextItem):
+            return replace(task, soft_targets=weight)
+        if not isinstance(task.item_objective, NextItem):
+            raise ValueError("soft_targets needs the objective next_item, got masked_item")
+        softened = (
+            replace(objective, soft_targets=weight)
+            if isinstance(objective, NextItem)
+            else objective
+            for objective in task.objectives
+        )
+        return replace(task, objectives=tuple(softened))
+    except ValueError as error:
+        raise UserError(f"config.expansion: {error}") from error
 
 
 def make_generator_task(config: ConfigDict, encoder: EncoderConfig) -> NextItem:

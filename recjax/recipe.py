@@ -19,7 +19,7 @@ from recjax.flops import training_flops
 from recjax.losses import CatalogueLoss
 from recjax.models import EncoderConfig
 from recjax.optim import OptimizerConfig, frozen, make_optimizer
-from recjax.step import Task, create_state, make_train_step, row_keys
+from recjax.step import MEMBER_CONSTANTS, Task, create_state, make_train_step, row_keys
 from recjax.tasks import Adaptation
 
 Tree = Any
@@ -85,6 +85,8 @@ def count_step_flops(task: Task, batch: Tree, constants: Tree) -> float:
 
     params = jax.eval_shape(lambda: task.init(jax.random.key(0), {}))
     first = {name: _first_member(value) for name, value in batch.items()}
+    own = {name: constants[name] for name in MEMBER_CONSTANTS if name in constants}
+    constants = {**constants, **jax.tree.map(_first_member, own)}
     return float(len(batch["row"]) * training_flops(loss, params, first, constants))
 
 

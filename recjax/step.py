@@ -16,6 +16,7 @@ from recjax.gradients import compute_gradients
 
 Tree = Any
 
+MEMBER_CONSTANTS = ("teacher",)  # constants with a leading member axis; all others are shared
 
 CompiledStep = Callable[["TrainState", Tree, Tree], tuple["TrainState", dict[str, jax.Array]]]
 
@@ -124,6 +125,7 @@ def make_train_step(
 
     Returns:
         A pure function; batch leaves are [M, B, ...] with `row` int32 [M, B], the global row.
+        Constants are a dict; those that `MEMBER_CONSTANTS` names have a leading member axis.
         Metrics are float32 [M] by name; losses are per weight.
     """
 
@@ -151,7 +153,8 @@ def make_train_step(
         return optax.apply_updates(params, updates), opt_state, metrics
 
     def step(state: TrainState, batch: Tree, constants: Tree) -> tuple[TrainState, Tree]:
-        params, opt_state, metrics = jax.vmap(member_step, in_axes=(0, 0, 0, 0, None, None))(
+        axes = {name: 0 if name in MEMBER_CONSTANTS else None for name in constants}
+        params, opt_state, metrics = jax.vmap(member_step, in_axes=(0, 0, 0, 0, None, axes))(
             state.params, state.opt_state, state.seeds, batch, state.step, constants
         )
         params = select_members(state.active, params, state.params)

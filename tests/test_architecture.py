@@ -24,7 +24,13 @@ MAY_IMPORT: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "metrics": (PURE, ("jax", "flax", "optax", "numpy")),
     "data": (("recjax.data", "recjax.errors"), ()),
     "tasks": (
-        ("recjax.tasks", *PURE, "recjax.data.transforms", "recjax.expansion.on_device"),
+        (
+            "recjax.tasks",
+            *PURE,
+            "recjax.data.transforms",
+            "recjax.expansion.on_device",
+            "recjax.expansion.teacher",
+        ),
         ("jax", "flax", "optax", "numpy"),
     ),
     "expansion": (

@@ -16,8 +16,10 @@ from configs import default, smoke
 from recjax.data.loading import TrainBatches
 from recjax.data.record_sources import ListSource
 from recjax.errors import UserError
+from recjax.expansion import GeneratorConfig, ItemFacts, fit_generator, save_generator
 from recjax.recipe import make_encoder, make_recipe, optimizer_of
 from recjax.tasks import MaskedItem
+from recjax.train import with_rows
 
 LOOP = {"num_steps": 77, "eval_interval_steps": 13, "early_stop_evals": 3}
 BATCHES = {"batch_size": 16, "pack": False}
@@ -213,3 +215,48 @@ def test_arm_settings_decide_what_a_batch_holds(tmp_path, monkeypatch):
     config.expansion.use_in = "sometimes"
     with pytest.raises(UserError, match="config.expansion: use_in = 'sometimes' is unknown"):
         sources("plain")
+
+
+def test_soft_targets_are_an_arms_own_and_taught_by_each_members_generator(tmp_path, monkeypatch):
+    config = smoke.get_config()
+    config.expansion.arms = {"plain": {"hmm_users": 1.0}, "soft": {"hmm_users": 1.0}}
+    config.expansion.overrides = {"soft": {"soft_targets": 0.5, "use_in": "both"}}
+    config.pretrain.objectives.update(masked_item=0.0, next_item=1.0)
+    made = make_experiment(config, tmp_path, monkeypatch)
+    drawn = ListSource(make_records("sequences", 24, 1))
+    monkeypatch.setattr(type(made), "synthetic", lambda self, arm, seed: drawn)
+    folder = tmp_path / "expansion" / "generators"
+    folder.mkdir(parents=True)
+    for seed in made.context.seeds:
+        state = fit_tiny_generator(config, made, seed)
+        save_generator(folder / f"seed_{seed}.npz", state)
+    plain, soft = made.pretraining("plain"), made.pretraining("soft")
+    assert "teacher" not in plain.constants and "teacher" in soft.constants
+    losses = []
+    for training in (plain, soft):
+        seeds = jnp.asarray(made.context.seeds, "uint32")
+        batch = made.context.engine.put_member_batch(with_rows(next(plain.batches)))
+        constants = made.context.engine.put_constants(dict(training.constants))
+        state = training.create(training.init_params(seeds), seeds)
+        losses.append(np.asarray(training.step(state, batch, constants)[1]["train/loss"]))
+        assert training.flops(batch) > 0
+    assert (losses[0] != losses[1]).all()
+    assert "teacher" in made.finetuning("next_item", "soft").constants
+    assert "teacher" not in made.finetuning("click", "soft").constants
+    config.pretrain.objectives.update(masked_item=1.0, next_item=0.0)
+    with pytest.raises(UserError, match="soft_targets needs the objective next_item"):
+        made.pretraining("soft")
+
+
+def fit_tiny_generator(config, experiment, seed):
+    settings = dict(config.expansion.hmm) | {"num_states": 2, "num_iterations": 1}
+    items = experiment.items
+    return fit_generator(
+        experiment.examples("sequences", "train"),
+        GeneratorConfig(**settings),
+        seed,
+        vocab_size=items.vocab_size,
+        num_actions=len(config.data.actions),
+        num_gap_bins=config.prepare.num_gap_bins,
+        facts=ItemFacts(items.category_id, items.price_band, None),
+    )

@@ -31,6 +31,7 @@ from recjax.expansion.similarity import (
     make_graph_vectors,
 )
 from recjax.expansion.strategy import ExpansionData, Strategy
+from recjax.expansion.teacher import Teacher, stack_teachers
 
 __all__ = [
     "STRATEGIES",
@@ -47,6 +48,7 @@ __all__ = [
     "SimilarItems",
     "SimilarityConfig",
     "Strategy",
+    "Teacher",
     "build_reference",
     "compare_vectors",
     "count_co_visits",
@@ -63,4 +65,5 @@ __all__ = [
     "save_generator",
     "settings_of_arms",
     "split_counts",
+    "stack_teachers",
 ]

@@ -22,12 +22,14 @@ class ArmSettings:
         use_in: "pretrain", "finetune" or "both".
         synthetic_share: points (share of the training's steps, share of synthetic records in a
             batch), linear in between and level outside; () takes all records equally often.
+        soft_targets: weight of the generator's distribution in the next-item targets, 0 to 1, of
+            real and synthetic users, in the trainings that `use_in` names.
 
     Raises:
         ValueError: if a setting is out of range.
 
     Example:
-        >>> faded = ArmSettings(2.0, "pretrain", ((0.5, 1.0), (1.0, 0.0)))
+        >>> faded = ArmSettings(2.0, "pretrain", ((0.5, 1.0), (1.0, 0.0)), 0.0)
         >>> [faded.share_at(step, num_steps=100) for step in (0, 50, 75)]
         [1.0, 1.0, 0.5]
     """
@@ -35,6 +37,7 @@ class ArmSettings:
     ratio: float
     use_in: str
     synthetic_share: Sequence[Sequence[float]]
+    soft_targets: float
 
     def __post_init__(self) -> None:
         """Checks the settings."""
@@ -44,6 +47,8 @@ class ArmSettings:
             )
         if self.use_in not in _USES:
             raise ValueError(f"use_in = {self.use_in!r} is unknown; known: {', '.join(_USES)}")
+        if not 0 <= self.soft_targets <= 1:
+            raise ValueError(f"soft_targets is {self.soft_targets}; must be from 0 to 1")
         points = self.synthetic_share
         if not all(len(point) == 2 and 0 <= min(point) <= max(point) <= 1 for point in points):
             raise ValueError(
@@ -71,7 +76,7 @@ def settings_of_arms(
 
     Args:
         arms: names of the arms.
-        settings: "ratio", "use_in", "synthetic_share"; other keys are not looked at.
+        settings: the fields of `ArmSettings`; other keys are not looked at.
         overrides: arm -> some of these keys.
 
     Raises:

@@ -21,6 +21,7 @@ from recjax.hmm.inference import (
 )
 from recjax.hmm.kernel import Kernel, build_kernel
 from recjax.hmm.learning import fit_baum_welch, fit_counts
+from recjax.hmm.lookahead import expected_next_rows
 from recjax.hmm.parameters import (
     HmmParams,
     HmmSettings,
@@ -58,6 +59,7 @@ __all__ = [
     "draw_fills",
     "draw_prefixes",
     "draw_users",
+    "expected_next_rows",
     "filter",
     "fit_baum_welch",
     "fit_counts",

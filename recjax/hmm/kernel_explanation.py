@@ -84,7 +84,7 @@ def _follow(
     kernel: Kernel, layout: Layout, lag: int, *, leave_out: bool
 ) -> tuple[jax.Array, jax.Array]:
     """p(item | item `lag` events before) [T, B], and whether that item has a row."""
-    previous = _shifted(layout.items, lag, 0)
+    previous = shifted(layout.items, lag, 0)
     count, found = _find(kernel, previous, layout.items)
     column = take_rows(kernel.scale, layout.items)
     total = take_rows(kernel.totals, previous)
@@ -103,16 +103,16 @@ def _own_count(kernel: Kernel, layout: Layout, previous: jax.Array) -> jax.Array
     same = previous == layout.items  # then both directions fell into the one cell
     own = jnp.zeros(layout.items.shape)
     for step in range(1, kernel.window + 1):
-        before = (layout.positions >= step) & (_shifted(layout.items, step, 0) == previous)
-        places = _shifted(layout.positions, -step, -1)
-        after = (places == layout.positions + step) & (_shifted(layout.items, -step, 0) == previous)
+        before = (layout.positions >= step) & (shifted(layout.items, step, 0) == previous)
+        places = shifted(layout.positions, -step, -1)
+        after = (places == layout.positions + step) & (shifted(layout.items, -step, 0) == previous)
         forward, reverse = 1.0 / step, back / step
         own += jnp.where(before, forward + jnp.where(same, reverse, 0.0), 0.0)
         own += jnp.where(after, reverse + jnp.where(same, forward, 0.0), 0.0)
     return own
 
 
-def _shifted(values: jax.Array, steps: int, fill: int) -> jax.Array:
+def shifted(values: jax.Array, steps: int, fill: int) -> jax.Array:
     """values[t - steps] along the time axis, `fill` where there is none; steps may be negative."""
     size = min(abs(steps), values.shape[0])
     pad = jnp.full((size, *values.shape[1:]), fill, values.dtype)

@@ -86,6 +86,8 @@ def _expand_seed(
     context, config = experiment.context, experiment.context.config
     arms = config.expansion.arms
     needs = {need for mix in arms.values() for name in mix for need in get_strategy(name).needs}
+    if any(settings.soft_targets for settings in experiment.arm_settings.values()):
+        needs.add("generator")
     data = ExpansionData(
         source=experiment.examples("sequences", "train"),
         session_gap_seconds=config.prepare.cleaning.session_gap_seconds,

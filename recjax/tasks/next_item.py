@@ -5,11 +5,12 @@ ranks `queries` against `item_table`.
 """
 
 import dataclasses
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import jax
 import jax.numpy as jnp
 
+from recjax.expansion.teacher import Teacher
 from recjax.models import NUM_SPECIALS
 from recjax.tasks.encoder_task import ItemTask
 from recjax.tasks.parameters import Batch, Params
@@ -23,16 +24,25 @@ class NextItem(ItemTask):
     Attributes:
         causal: True: every event predicts the next one of its segment. False: the last event of
             each segment is hidden and predicted from the others (one target per segment).
+        soft_targets: weight of the teacher's distribution in the target, 0 to 1; the rest is on
+            the item that came. Above 0 the constants hold a `recjax.expansion.Teacher`.
 
     Raises:
-        ValueError: if the encoder cannot read in this direction.
+        ValueError: if the encoder cannot read in this direction, or there can be no soft targets.
     """
 
     causal: bool = True
+    soft_targets: float = 0.0
     name: ClassVar[str] = "next_item"
 
     def __post_init__(self) -> None:
         self.encoder.check_direction(self.causal)
+        if not 0 <= self.soft_targets <= 1:
+            raise ValueError(f"soft_targets must be from 0 to 1, got {self.soft_targets}")
+        if self.soft_targets and not self.causal:
+            raise ValueError("soft_targets needs causal reading: the teacher looks forward only")
+        if self.soft_targets and self.item_loss.loss == "gbce":
+            raise ValueError("soft_targets needs the loss 'full' or 'sampled', got 'gbce'")
 
     def loss(
         self,
@@ -49,7 +59,8 @@ class NextItem(ItemTask):
             params: {"encoder", "head"}.
             batch: items, actions, gaps, positions, segments int32 [B, T], weights float32 [B, T];
                 a target's weight is that of its own event.
-            constants: item_category int32 [V] where "category" is an input.
+            constants: item_category int32 [V] where "category" is an input; the teacher of soft
+                targets.
             keys: typed PRNG keys [B] for dropout and drawn negatives, or None.
             train: whether dropout is on (static).
         """
@@ -57,7 +68,12 @@ class NextItem(ItemTask):
         dropout_keys = keys if train else None
         hidden = self.encode(params, batch, constants, causal=self.causal, keys=dropout_keys)
         hidden = hidden if positions is None else take(hidden, positions)
-        return {self.name: self._item_loss(params, hidden, targets, weights, keys)}
+        total, weight = self._item_loss(params, hidden, targets, weights, keys)
+        if self.soft_targets:
+            teacher = cast(Teacher, constants["teacher"])
+            change = self._soften(params, teacher, batch, hidden, targets, weights)
+            total += self.soft_targets * change
+        return {self.name: (total, weight)}
 
     def ask(self, batch: Batch) -> tuple[Batch, jax.Array | None, jax.Array, jax.Array]:
         """Returns what is predicted where.
@@ -93,6 +109,28 @@ class NextItem(ItemTask):
         hidden = self.encode(params, batch, constants, causal=self.causal)
         query = take(hidden, jnp.maximum(last, 0)[:, None])[:, 0].astype(jnp.float32)
         return jnp.where((lengths > 0)[:, None], query, 0)
+
+    def _soften(
+        self,
+        params: Params,
+        teacher: Teacher,
+        batch: Batch,
+        hidden: jax.Array,
+        targets: jax.Array,
+        weights: jax.Array,
+    ) -> jax.Array:
+        """The weighted sum of target logit - mean logit under the teacher, float32 [].
+
+        Added to the cross-entropy of the targets [B, T] it gives that of the teacher. On a mesh
+        that cuts the item table every device holds the rows that the teacher knows.
+        """
+        table, bias = self.item_table(params)
+        rows = jnp.concatenate([table, bias[:, None]], axis=1)
+        mean = teacher.expected_rows(batch, jnp.take(rows, teacher.item_ids, axis=0))
+        change = jnp.take(rows, targets, axis=0, mode="clip") - mean
+        hidden = jnp.pad(hidden.astype(jnp.float32), ((0, 0), (0, 0), (0, 1)), constant_values=1)
+        weights = jnp.where(targets >= NUM_SPECIALS, weights, 0)
+        return jnp.sum(weights * jnp.where(weights > 0, (hidden * change).sum(-1), 0))
 
     def _causal_targets(self, batch: Batch) -> tuple[Batch, None, jax.Array, jax.Array]:
         """Targets and weights [B, T] of position t are those of event t + 1 of its segment."""
