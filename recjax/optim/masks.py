@@ -35,6 +35,11 @@ def is_table(params: Tree) -> Tree:
     return _by_name(lambda name: _last(name) == "table", params)
 
 
+def is_statistic(params: Tree) -> Tree:
+    """Returns a tree of bools: True for running statistics (see `recjax.models.batch_norm`)."""
+    return _by_name(lambda name: _last(name).startswith("running_"), params)
+
+
 def frozen(params: Tree, rules: Sequence[str]) -> Tree:
     """Returns a tree of bools: True for parameters that a rule matches and that must not move.
 

@@ -7,20 +7,29 @@ import jax
 import optax
 
 from recjax.optim.dense import make_dense, make_scanned
-from recjax.optim.masks import decays, depth_scales, frozen, is_table, path_name
+from recjax.optim.masks import (
+    decays,
+    depth_scales,
+    frozen,
+    is_statistic,
+    is_table,
+    path_name,
+)
 from recjax.optim.rows import add_row_l2, scale_by_row_adagrad, scale_by_row_adam
 from recjax.optim.schedules import make_schedule
 from recjax.optim.settings import ROW_OPTIMIZERS, OptimizerConfig
 
 Tree = Any
 
+_STATISTICS_RATE = 0.1  # of the way from the running statistic to that of a batch
+
 
 def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
     """Returns the optimizer of one member's parameters.
 
     In order: gradients of L2 terms, clipping by the global norm of all that trains, then each part
-    by its own optimizer (tables, scanned layers, all else; frozen parameters have no state), then
-    the factor of depth.
+    by its own optimizer (tables, scanned layers, all else; frozen parameters have no state, running
+    statistics go a fixed part of their way), then the factor of depth.
     """
 
     def trains(mask: Any) -> Any:
@@ -33,6 +42,7 @@ def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
         "dense": dense,
         "layers": make_scanned(config.optimizer, dense),
         "table": _make_table(config),
+        "statistics": optax.scale(-_STATISTICS_RATE),
         "frozen": optax.set_to_zero(),
     }
     chain = []
@@ -41,7 +51,8 @@ def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
     if config.table_l2:
         chain.append(optax.masked(add_row_l2(config.table_l2), trains(is_table)))
     if config.clip_norm:
-        chain.append(optax.clip_by_global_norm(config.clip_norm))
+        clip = optax.clip_by_global_norm(config.clip_norm)
+        chain.append(optax.masked(clip, _is_learned))
     chain.append(optax.partition(parts, lambda params: _labels(params, config)))
     if config.layer_decay < 1:
         chain.append(_scale_by_depth(config.layer_decay))
@@ -65,14 +76,20 @@ def _make_table(config: OptimizerConfig) -> optax.GradientTransformation:
 def _labels(params: Tree, config: OptimizerConfig) -> Tree:
     """Returns which part each parameter belongs to."""
 
-    def one(path: tuple[Any, ...], held: bool, table: bool) -> str:
+    def one(path: tuple[Any, ...], held: bool, table: bool, statistic: bool) -> str:
         if held:
             return "frozen"
-        if table:
-            return "table"
+        if table or statistic:
+            return "table" if table else "statistics"
         return "layers" if "layers" in path_name(path).split("/") else "dense"
 
-    return jax.tree_util.tree_map_with_path(one, frozen(params, config.freeze), is_table(params))
+    masks = frozen(params, config.freeze), is_table(params), is_statistic(params)
+    return jax.tree_util.tree_map_with_path(one, *masks)
+
+
+def _is_learned(params: Tree) -> Tree:
+    """Tells the parameters whose gradient is of the loss."""
+    return jax.tree.map(lambda statistic: not statistic, is_statistic(params))
 
 
 def _scale_by_depth(decay: float) -> optax.GradientTransformation:
