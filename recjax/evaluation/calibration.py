@@ -1,12 +1,14 @@
 """Click metrics: AUC with ties, log loss, calibration, and the floor that only remembers pairs.
 
 Lives here: numbers from labels and predicted probabilities. Not here: means over seeds and
-intervals (`results`, `statistics`). Called by `results` and the evaluate stage. numpy only.
+intervals over users (`results`, `statistics`). Called by `results` and the evaluate stage. numpy
+and scipy only.
 """
 
 from collections.abc import Iterable
 
 import numpy as np
+from scipy.special import ndtri
 
 _EPSILON = 1e-7  # probabilities are kept this far from 0 and 1 in the log loss
 
@@ -30,15 +32,7 @@ def auc_contributions(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
     Reference:
         DeLong, DeLong and Clarke-Pearson (1988), structural components.
     """
-    positive = np.asarray(labels) > 0.5
-    scores = np.asarray(scores, np.float64)
-    if np.isnan(scores).any():
-        raise ValueError("scores hold NaN")
-    if positive.all() or not positive.any():
-        raise ValueError("AUC needs examples of both classes")
-    placement = np.empty(len(scores))
-    placement[positive] = _share_below(scores[positive], scores[~positive])
-    placement[~positive] = 1.0 - _share_below(scores[~positive], scores[positive])
+    positive, placement = _placements(labels, scores)
     area = placement[positive].mean()
     share = np.where(positive, positive.mean(), 1.0 - positive.mean())
     return area + (placement - area) / share
@@ -58,10 +52,37 @@ def auc(labels: np.ndarray, scores: np.ndarray) -> float:
         >>> auc(np.array([0, 1, 1]), np.array([0.3, 0.3, 0.9]))
         0.75
     """
-    positive = np.asarray(labels) > 0.5
-    auc_contributions(labels, scores)  # raises on bad input
-    scores = np.asarray(scores, np.float64)
-    return float(_share_below(scores[positive], scores[~positive]).mean())
+    positive, placement = _placements(labels, scores)
+    return float(placement[positive].mean())
+
+
+def auc_interval(
+    labels: np.ndarray, scores: np.ndarray, level: float = 0.95
+) -> tuple[float, float, float]:
+    """Returns the AUC and its interval, rows taken as independent of each other.
+
+    Where rows of a user hang together, draw users instead (`results.click_task` does).
+
+    Args:
+        labels: [N], 0 or 1, both present.
+        scores: float [N]; ties count half.
+        level: of the interval, in (0, 1).
+
+    Returns:
+        AUC, lower and upper bound, in [0, 1].
+
+    Raises:
+        ValueError: if only one class is present, or a score is NaN.
+
+    Reference:
+        DeLong, DeLong and Clarke-Pearson (1988), Eq. 5 for one curve.
+    """
+    positive, placement = _placements(labels, scores)
+    area = float(placement[positive].mean())
+    parts = (placement[positive], placement[~positive])
+    error = np.sqrt(sum(part.var(ddof=1) / len(part) for part in parts if len(part) > 1))
+    reach = float(ndtri(0.5 + level / 2) * error)
+    return area, max(0.0, area - reach), min(1.0, area + reach)
 
 
 def log_losses(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
@@ -166,6 +187,20 @@ class PairFloor:
     def seen(self, users: np.ndarray, items: np.ndarray) -> np.ndarray:
         """Tells which pairs stand in the training part, bool [B]."""
         return _find(self.keys, _pair_keys(users, items))[1]
+
+
+def _placements(labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns who is positive, bool [N], and the share of the other class on the right side."""
+    positive = np.asarray(labels) > 0.5
+    scores = np.asarray(scores, np.float64)
+    if np.isnan(scores).any():
+        raise ValueError("scores hold NaN")
+    if positive.all() or not positive.any():
+        raise ValueError("AUC needs examples of both classes")
+    placement = np.empty(len(scores))
+    placement[positive] = _share_below(scores[positive], scores[~positive])
+    placement[~positive] = 1.0 - _share_below(scores[~positive], scores[positive])
+    return positive, placement
 
 
 def _share_below(values: np.ndarray, others: np.ndarray) -> np.ndarray:

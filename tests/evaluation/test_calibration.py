@@ -36,6 +36,23 @@ def test_auc_refuses_one_class_and_nan() -> None:
         calibration.auc(np.array([0, 1]), np.array([0.5, np.nan]))
 
 
+def test_auc_interval_is_that_of_delong_and_of_resampling() -> None:
+    labels, scores = _clicks(300)
+    area, low, high = calibration.auc_interval(labels, scores)
+    assert area == pytest.approx(peer.roc_auc_score(labels, scores))
+    ahead, behind = scores[labels == 1], scores[labels == 0]
+    kernel = (ahead[:, None] > behind) + 0.5 * (ahead[:, None] == behind)
+    parts = kernel.mean(1).var(ddof=1) / len(ahead) + kernel.mean(0).var(ddof=1) / len(behind)
+    assert high - area == pytest.approx(1.959964 * np.sqrt(parts))
+    assert area - low == pytest.approx(high - area)
+    rng, drawn = np.random.default_rng(1), []
+    for _ in range(500):
+        rows = rng.integers(0, 300, 300)
+        drawn.append(calibration.auc(labels[rows], scores[rows]))
+    assert np.std(drawn) == pytest.approx(np.sqrt(parts), rel=0.15)
+    assert calibration.auc_interval(labels, scores, level=0.5)[1] > low
+
+
 def test_log_loss_agrees_with_sklearn_and_stays_finite() -> None:
     labels, scores = _clicks()
     ours = calibration.log_losses(labels, scores).mean()

@@ -1,9 +1,7 @@
-"""Metrics as pure functions of scores, ranks, labels and weights, on the device or in numpy.
+"""Ranks of targets among items, and what is counted from a rank.
 
 Ranking over the whole catalogue runs chunk by chunk, so that no [B, V] array exists. Ties get half
-rank: a constant model scores like a random one, never like a perfect one. What depends on users,
-slices or confidence lives in `recjax.evaluation`. Functions of ranks and of labels take numpy
-arrays (and then return numpy) as well as jax arrays.
+rank: a constant model scores like a random one, never like a perfect one.
 """
 
 import math
@@ -172,109 +170,6 @@ def mrr(ranks: Array, k: int | None = None) -> Array:
     return value if k is None else xp.where(ranks < k, value, 0.0)
 
 
-def weighted_sum(values: Array, weights: Array) -> tuple[Array, Array]:
-    """Returns (sum, weight) of per-row values; rows of weight 0 count nothing, even if NaN.
-
-    Example:
-        >>> total, weight = weighted_sum(jnp.array([1.0, jnp.nan]), jnp.array([2.0, 0.0]))
-        >>> float(total), float(weight)
-        (2.0, 2.0)
-    """
-    xp = values.__array_namespace__()
-    return xp.where(weights > 0, values * weights, 0.0).sum(), weights.sum()
-
-
-# ------------------------------------------------------------ yes-or-no labels
-
-
-def auc(scores: Array, labels: Array, weights: Array | None = None) -> Array:
-    """Area under the ROC curve, exact, equal scores counting half.
-
-    Sums run in the dtype of the scores: in float32 the result is good to about 1e-6.
-
-    Args:
-        scores: float [N]; any increasing function of the probability.
-        labels: float [N]; 1 is yes, 0 no.
-        weights: float [N], 0 on padding; None for ones.
-
-    Returns:
-        Scalar; NaN when one of the two classes has no weight.
-
-    Reference:
-        Fawcett (2006), "An introduction to ROC analysis", Sec. 7.
-
-    Example:
-        >>> round(float(auc(jnp.array([0.1, 0.4, 0.4, 0.8]), jnp.array([0, 0, 1, 1]))), 4)
-        0.875
-    """
-    xp = scores.__array_namespace__()
-    weights = xp.ones_like(scores) if weights is None else weights.astype(scores.dtype)
-    order = xp.argsort(scores)
-    ordered = scores[order]
-    positive = (weights * labels)[order]
-    negative = (weights * (1 - labels))[order]
-    positive, negative = (part / _or_one(xp, part.sum()) for part in (positive, negative))
-    below = xp.concatenate([xp.zeros_like(negative[:1]), xp.cumsum(negative)])
-    first = xp.searchsorted(ordered, ordered, side="left")
-    last = xp.searchsorted(ordered, ordered, side="right")
-    area = (positive * (below[first] + below[last]) / 2).sum()
-    defined = (positive.sum() > 0) & (negative.sum() > 0)
-    return xp.where(defined, area, xp.nan)
-
-
-def log_loss(logits: Array, labels: Array, weights: Array) -> tuple[Array, Array]:
-    """Returns (sum, weight) of binary cross-entropies in nats, from log-odds.
-
-    Example:
-        >>> total, weight = log_loss(jnp.zeros(2), jnp.array([0.0, 1.0]), jnp.ones(2))
-        >>> round(float(total / weight), 4)
-        0.6931
-    """
-    xp = logits.__array_namespace__()
-    losses = xp.logaddexp(xp.zeros_like(logits), logits) - labels * logits
-    return weighted_sum(losses, weights)
-
-
-def calibration_bins(
-    probabilities: Array, labels: Array, weights: Array, *, num_bins: int = 10
-) -> tuple[Array, Array, Array]:
-    """Sums of weight, predicted probability and label in equal-width bins of the probability.
-
-    Sums add up over batches. The reliability curve is (probability / weight, label / weight).
-
-    Args:
-        probabilities: float [N] in [0, 1]; 1 falls into the last bin.
-        labels: float [N].
-        weights: float [N], 0 on padding.
-        num_bins: number of bins (static).
-
-    Returns:
-        Three float [num_bins] arrays: weight, weight x probability, weight x label.
-    """
-    xp = probabilities.__array_namespace__()
-    index = xp.clip((probabilities * num_bins).astype("int32"), 0, num_bins - 1)
-    member = (index[:, None] == xp.arange(num_bins)[None, :]) * weights[:, None]
-    return member.sum(axis=0), probabilities @ member, labels.astype(member.dtype) @ member
-
-
-def expected_calibration_error(
-    bin_weights: Array, bin_probabilities: Array, bin_labels: Array
-) -> Array:
-    """Returns the weighted mean |label rate - probability| over the bins of `calibration_bins`.
-
-    Reference:
-        Naeini et al. (2015), "Obtaining Well Calibrated Probabilities Using Bayesian Binning".
-
-    Example:
-        >>> half = jnp.full(4, 0.5)
-        >>> bins = calibration_bins(half, jnp.array([1.0, 1.0, 1.0, 0.0]), jnp.ones(4))
-        >>> float(expected_calibration_error(*bins))
-        0.25
-    """
-    xp = bin_weights.__array_namespace__()
-    return xp.abs(bin_labels - bin_probabilities).sum() / _or_one(xp, bin_weights.sum())
-
-
 # --------------------------------------------------------------------- private
 
 
@@ -325,7 +220,3 @@ def _top_columns(scores: jax.Array, top_n: int) -> tuple[jax.Array, jax.Array]:
     values = jax.vmap(lambda row, at: row[at].reshape(-1))(grouped, chosen)
     best, places = jax.lax.top_k(values, top_n)
     return best, jax.vmap(lambda row, at: row[at])(columns, places)
-
-
-def _or_one(xp: Any, total: Array) -> Array:
-    return xp.where(total > 0, total, xp.ones_like(total))
