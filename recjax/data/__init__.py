@@ -7,5 +7,8 @@ A log's way: `sources` and `scans` read files; `readers`, `tables`, `events`, `c
 log. Then `vocabulary`, `text`, `items` and `examples` write what models read; `loading` and
 `transforms` batch it.
 
+A labelled table's way is shorter: `row_tables` reads and splits it, `features` turns columns into
+rows of an embedding table, `prepare_rows` writes them, `row_batches` batches them.
+
 Nothing is re-exported: a reader of examples must not pay for the table engine.
 """

@@ -21,7 +21,7 @@ from recjax.data.transforms import (
 )
 
 
-def kept_rows(batch_size: int, rows: Sequence[int] | None) -> np.ndarray:
+def kept_rows(batch_size: int, rows: Sequence[int] | np.ndarray | None) -> np.ndarray:
     """Returns the rows of the global batch that a process feeds: those given, or all.
 
     Raises:

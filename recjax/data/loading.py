@@ -1,10 +1,9 @@
 """Endless training batches from example sources; the iterator state is a few ints.
 
-The order of a member (`order.py`) is an infinite shuffle, new in each epoch; a batch is a pure
-function of its number and the position it starts at. So a run resumes exactly from these alone, on
-any number of processes: each process plans the same global batch and keeps the rows that it feeds.
-Arrays are made in `transforms.py`; records come from `record_sources.py`. Batches that cover each
-example once are in `evaluation_batches.py`, re-exported here.
+The order of a member (`order.py`) is an infinite shuffle, new in each epoch; what a batch is a
+function of says `member_batches.py`. Arrays are made in `transforms.py`; records come from
+`record_sources.py`. Batches that cover each example once are in `evaluation_batches.py`,
+re-exported here.
 Called by the pretrain, finetune and evaluate stages.
 """
 
@@ -20,9 +19,9 @@ from grain import experimental as grain_experimental
 from recjax.data.evaluation_batches import (
     click_batches,
     evaluation_batches,
-    kept_rows,
     make_click_batch,
 )
+from recjax.data.member_batches import MemberDataset
 from recjax.data.order import MixedOrder, Position, ShuffledOrder
 from recjax.data.record_sources import ConcatenatedSource, Source
 from recjax.data.records import Record
@@ -47,11 +46,8 @@ _PER_RECORD: dict[str, tuple[str, type]] = {
 }
 
 
-class _MemberBatches(grain.IterDataset):
-    """Batches with a leading member axis M, each member reading its own sources in its own order.
-
-    Subclasses say what one member's batch is: `_member_batch(member, position) -> (batch, next)`.
-    """
+class _MemberBatches(MemberDataset):
+    """Batches of records; subclasses make them from those at ascending places of a batch."""
 
     def __init__(
         self,
@@ -64,40 +60,15 @@ class _MemberBatches(grain.IterDataset):
         rows: Sequence[int] | None = None,
         synthetic_share: Callable[[int], float] | None = None,
     ) -> None:
-        super().__init__()
         if len(sources) != len(seeds):
             raise ValueError(f"{len(sources)} members' sources but {len(seeds)} seeds")
-        self._rows = kept_rows(batch_size, rows)
-        self._batch_size, self._max_len, self._num_gap_bins = batch_size, max_len, num_gap_bins
-        self._sources = [ConcatenatedSource(member) for member in sources]
-        self._orders = [
+        orders = [
             _make_order(member, seed, synthetic_share)
             for member, seed in zip(sources, seeds, strict=True)
         ]
-
-    @property
-    def num_members(self) -> int:
-        """Members M, the leading axis of every array."""
-        return len(self._sources)
-
-    def __iter__(self) -> _MemberIterator:
-        return _MemberIterator(self)
-
-    @property
-    def start(self) -> list[Position]:
-        """The members' positions before the first batch."""
-        return [list(order.start) for order in self._orders]
-
-    def batch_at(self, positions: Sequence[Position], number: int) -> tuple[Batch, list[Position]]:
-        """Returns the batch [M, B, ...] of a number and starting positions, and where they end."""
-        made = [self._member_batch(m, position, number) for m, position in enumerate(positions)]
-        batches, ends = zip(*made, strict=True)
-        batch = {name: np.stack([b[name] for b in batches]) for name in batches[0]}
-        batch["row"] = np.tile(self._rows.astype(np.int32), (self.num_members, 1))
-        return batch, list(ends)
-
-    def _member_batch(self, member: int, position: Position, number: int) -> tuple[Batch, Position]:
-        raise NotImplementedError
+        super().__init__(orders, batch_size=batch_size, rows=rows)
+        self._max_len, self._num_gap_bins = max_len, num_gap_bins
+        self._sources = [ConcatenatedSource(member) for member in sources]
 
     def _records(
         self, member: int, position: Position, number: int, places: Sequence[int]
@@ -116,31 +87,6 @@ def _make_order(
     if synthetic_share is None or len(sizes) == 1:
         return ShuffledOrder(sum(sizes), seed)
     return MixedOrder((sizes[0], sum(sizes[1:])), seed, synthetic_share)
-
-
-class _MemberIterator(grain.DatasetIterator):
-    """Walks the batches; its state is their number and the position of each member."""
-
-    def __init__(self, dataset: _MemberBatches) -> None:
-        super().__init__()
-        self._dataset = dataset
-        self._number, self._positions = 0, dataset.start
-
-    def __next__(self) -> Batch:
-        batch, self._positions = self._dataset.batch_at(self._positions, self._number)
-        self._number += 1
-        return batch
-
-    def get_state(self) -> dict[str, Any]:
-        return {"batches": self._number, "positions": [list(p) for p in self._positions]}
-
-    def set_state(self, state: dict[str, Any]) -> None:
-        positions = [[int(taken) for taken in position] for position in state["positions"]]
-        if len(positions) != self._dataset.num_members:
-            raise ValueError(
-                f"the state has {len(positions)} members, the data {self._dataset.num_members}"
-            )
-        self._number, self._positions = int(state["batches"]), positions
 
 
 class TrainBatches(_MemberBatches):

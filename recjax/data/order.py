@@ -70,6 +70,34 @@ class ShuffledOrder:
         )
 
 
+class TableOrder(ShuffledOrder):
+    """As `ShuffledOrder`, for the rows of a table: a whole epoch's permutation in memory.
+
+    It costs 8 bytes a row; taking a thousand rows costs microseconds.
+
+    Example:
+        >>> order = TableOrder(4, seed=1)
+        >>> sorted(order.rows([4], np.arange(4)).tolist())
+        [0, 1, 2, 3]
+    """
+
+    def __init__(self, size: int, seed: int) -> None:
+        super().__init__(size, seed)
+        self._current: tuple[int, np.ndarray] = (-1, np.zeros(0, np.int64))
+
+    def rows(self, position: Position, places: np.ndarray) -> np.ndarray:
+        """Returns the row numbers int64 [n] at ascending places of a batch."""
+        epochs, within = np.divmod(position[0] + places, self._size)
+        found = [self._permutation(int(e))[within[epochs == e]] for e in np.unique(epochs)]
+        return np.concatenate(found)
+
+    def _permutation(self, epoch: int) -> np.ndarray:
+        if self._current[0] != epoch:
+            generator = np.random.default_rng([self._seed, epoch])
+            self._current = epoch, generator.permutation(self._size)
+        return self._current[1]
+
+
 class MixedOrder:
     """Real and synthetic records, each in an order of its own, mixed by a share for each batch.
 

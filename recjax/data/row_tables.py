@@ -1,0 +1,196 @@
+"""Labelled tables: one row is one decision with its outcome, in parts train, valid and test.
+
+Here lives finding, reading, checking and splitting them. What the columns mean is in `features`,
+what is written in `prepare_rows`, which alone calls this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from recjax.data.click_examples import hash_uniform
+from recjax.data.datasets.raw_files import iter_csv, open_raw
+from recjax.data.sources import SourceFile, describe_all, require_columns
+from recjax.errors import UserError
+
+PARTS = ("train", "valid", "test")
+DATASETS = ("frappe",)
+_SPLITS = ("rows", "time")
+_KEY = "config.data.table"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableConfig:
+    """Where a labelled table is (keys of config.data.table) and how it is split.
+
+    Attributes:
+        path: of the rows of training, or of all rows; config.data.path.
+        delimiter: of CSV files; config.data.delimiter.
+        dataset: "" or the public set whose original files lie in `path`, one of `DATASETS`.
+        valid_path: rows of validation; "" cuts them and those of test out of `path`.
+        test_path: rows of test.
+        label: column of the outcome.
+        yes: its value that means yes, all others no; "" = the column is 0 or 1.
+        user: column that says whose row it is; "" = unknown.
+        item: column that says what it is about; "" = unknown.
+        time: column that orders the rows, for the split "time".
+        method: config.prepare.split.method: "rows" (at random) or "time" (the last ones).
+        valid_share: of the rows.
+        test_share: of the rows.
+        seed: of the split, and of what a data set draws.
+
+    Raises:
+        UserError: if a setting is unknown or out of range, naming it.
+    """
+
+    path: str
+    delimiter: str
+    dataset: str
+    valid_path: str
+    test_path: str
+    label: str
+    yes: str
+    user: str
+    item: str
+    time: str
+    method: str
+    valid_share: float
+    test_share: float
+    seed: int
+
+    def __post_init__(self) -> None:
+        if self.dataset and self.dataset not in DATASETS:
+            raise UserError(f"{_KEY}.dataset={self.dataset!r}; known: {', '.join(DATASETS)}, ''")
+        if bool(self.valid_path) != bool(self.test_path):
+            raise UserError(f"{_KEY}: give valid_path and test_path, or neither to have rows split")
+        if not self.label:
+            raise UserError(f"{_KEY}.label is ''; name the column of the outcome")
+        if not self.split_by_rule:
+            return
+        if self.method not in _SPLITS:
+            raise UserError(
+                f"config.prepare.split.method={self.method!r}; a table is split by one of: "
+                f"{', '.join(_SPLITS)}"
+            )
+        if self.method == "time" and not self.time:
+            raise UserError(f"{_KEY}.time is ''; the split 'time' needs a column that orders rows")
+        whole = self.valid_share + self.test_share
+        if min(self.valid_share, self.test_share) <= 0 or whole >= 1:
+            raise UserError(
+                f"config.prepare.split.valid_share={self.valid_share} and test_share="
+                f"{self.test_share}: give shares above 0 that leave something for training"
+            )
+
+    @property
+    def split_by_rule(self) -> bool:
+        """Whether the parts are cut out of one table."""
+        return not self.dataset and not self.valid_path
+
+
+def read_parts(config: TableConfig, columns: Iterable[str]) -> dict[str, pa.Table]:
+    """Returns the parts with the columns of the features and those that the config names.
+
+    Raises:
+        UserError: if a file or column is missing, a label is not 0 or 1, or a part lacks a class.
+    """
+    named = (config.label, config.user, config.item, config.time)
+    wanted = sorted({*columns, *(name for name in named if name)})
+    if config.dataset:
+        parts = _read_dataset(config, wanted)
+    elif config.split_by_rule:
+        parts = _split(config, _read(config.path, "config.data.path", wanted, config.delimiter))
+    else:
+        paths = {"config.data.path": config.path}
+        paths |= {f"{_KEY}.{part}_path": getattr(config, f"{part}_path") for part in PARTS[1:]}
+        tables = [_read(path, key, wanted, config.delimiter) for key, path in paths.items()]
+        parts = dict(zip(PARTS, tables, strict=True))
+    for name, table in parts.items():
+        _check_labels(name, table, config)
+    return parts
+
+
+def read_labels(table: pa.Table, config: TableConfig) -> np.ndarray:
+    """Returns the outcome of every row, float32 [N]; NaN where it is unknown."""
+    column = table.column(config.label).combine_chunks()
+    if config.yes:
+        column = pc.equal(column.cast(pa.string()), config.yes)
+    if pa.types.is_string(column.type):
+        column = pc.utf8_trim_whitespace(column)
+    try:
+        return column.cast(pa.float32()).to_numpy(zero_copy_only=False)
+    except pa.ArrowInvalid:
+        return np.full(len(table), np.nan, np.float32)
+
+
+def _read_dataset(config: TableConfig, wanted: list[str]) -> dict[str, pa.Table]:
+    from recjax.data.datasets.frappe import read_frappe
+
+    folder = Path(config.path)
+    if not config.path or not folder.is_dir():
+        raise UserError(f"config.data.path={config.path!r}: give the folder of {config.dataset}")
+    parts = read_frappe(folder, config.seed)
+    found = parts["train"].column_names
+    file = SourceFile(folder, config.dataset, tuple(found), dict.fromkeys(found, "string"))
+    require_columns(file, {name: name for name in wanted}, "config.prepare.features")
+    return parts
+
+
+def _read(path: str, key: str, wanted: list[str], delimiter: str) -> pa.Table:
+    tables = []
+    for file in describe_all(path, key, wanted, delimiter):
+        require_columns(file, {name: name for name in wanted}, "config.prepare.features")
+        tables.append(_read_file(file, wanted))
+    return pa.concat_tables(tables, promote_options="permissive")
+
+
+def _read_file(file: SourceFile, wanted: list[str]) -> pa.Table:
+    if file.format == "parquet":
+        return pq.read_table(file.path, columns=wanted)
+    if file.format != "csv":
+        raise UserError(f"{file.path}: a table of rows is Parquet or CSV, not {file.format}")
+    names = wanted if file.has_header else file.columns
+    types = dict.fromkeys(names, pa.string())
+    with open_raw(file.path, [file.path.name]) as stream:
+        batches = list(
+            iter_csv(stream, file.path, types, header=file.has_header, delimiter=file.delimiter)
+        )
+    return pa.Table.from_batches(batches).select(wanted)
+
+
+def _split(config: TableConfig, table: pa.Table) -> dict[str, pa.Table]:
+    """Cuts a table by its order in time, or by a hash of the row's number."""
+    size = len(table)
+    if config.method == "time":
+        order = pc.sort_indices(table, sort_keys=[(config.time, "ascending")]).to_numpy()
+    else:
+        order = np.argsort(hash_uniform(config.seed, np.arange(size)), kind="stable")
+    ends = np.round(size * np.cumsum([1 - config.valid_share - config.test_share,
+                                      config.valid_share])).astype(int)  # fmt: skip
+    rows = np.split(order, ends)
+    return {
+        part: table.take(pa.array(np.sort(of_part) if config.method == "rows" else of_part))
+        for part, of_part in zip(PARTS, rows, strict=True)
+    }
+
+
+def _check_labels(part: str, table: pa.Table, config: TableConfig) -> None:
+    if not len(table):
+        raise UserError(f"the {part} part has no rows")
+    labels, label = read_labels(table, config), config.label
+    bad = np.flatnonzero(~np.isin(labels, (0, 1)))
+    if len(bad):
+        value = table.column(label)[int(bad[0])].as_py()
+        raise UserError(
+            f"the {part} part: column {label!r} ({_KEY}.label) is {value!r} in row {bad[0] + 1}; a "
+            "label is 0 or 1"
+        )
+    if labels.min() == labels.max():
+        which = f"; {_KEY}.yes = {config.yes!r}" * bool(config.yes)
+        raise UserError(f"the {part} part has labels of one kind only ({labels[0]:g}){which}")
