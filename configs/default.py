@@ -34,6 +34,10 @@ def get_config() -> ConfigDict:
     config.finetune.next_item.adapt = _adaptation()
     config.finetune.click.adapt = _adaptation()
     config.finetune.click.hidden_dims = (64, 32)  # widths of the click tower
+    config.finetune.click.head = "encoder"  # attention over the encoded history; "din": over the
+    # embedded one, the encoder's blocks are left out
+    config.finetune.click.adversarial = _adversarial()
+    config.finetune.row_click = _row_click()
     config.tune = _tune()
     config.evaluate = _evaluate()
     config.report = ConfigDict({"num_example_users": 5})
@@ -68,8 +72,9 @@ def get_config() -> ConfigDict:
 
 def _data() -> ConfigDict:
     data = ConfigDict()
-    data.source = "file"  # "file", "simulated_shop", "tfds", "ibis"
-    data.path = ""  # events: a file, a glob or a folder of Parquet
+    data.kind = "log"  # behaviour of users; "table": labelled rows, see data.table
+    data.source = "file"  # "file", "simulated_shop", "tfds", "ibis"; a table is read from files
+    data.path = ""  # events (rows of training): a file, a glob or a folder of Parquet
     data.format = "auto"  # "parquet", "csv", "jsonl", "sequences" (user item item ... per line)
     data.delimiter = "auto"  # csv only
     data.columns = ConfigDict(
@@ -115,6 +120,18 @@ def _data() -> ConfigDict:
     data.tfds_name = ""  # source "tfds": movielens_1m, amazon_reviews, taobao, online_retail, ...
     data.ibis_url = ""  # source "ibis": e.g. duckdb://shop.db, spark, bigquery://project/dataset
     data.ibis_table = ""
+    data.table = ConfigDict(
+        {  # kind "table": Parquet or CSV, one row a decision with its outcome
+            "dataset": "",  # public set whose original files lie in data.path: "frappe"
+            "valid_path": "",  # "" = cut out of data.path as prepare.split says
+            "test_path": "",
+            "label": "label",  # column of the outcome
+            "yes": "",  # its value that means yes, where it is not 0 or 1
+            "user": "",  # column: intervals are over users; with item, the floor remembers pairs
+            "item": "",
+            "time": "",  # column that orders the rows, for the split "time"
+        }
+    )
     data.simulated_shop = ConfigDict(
         {
             "num_users": 2000,
@@ -149,7 +166,8 @@ def _prepare() -> ConfigDict:
     )
     prepare.split = ConfigDict(
         {
-            "method": "time",  # "time", "leave_one_out", "cold_users", "cold_items", "folds"
+            # "time", "leave_one_out", "cold_users", "cold_items", "folds"; a table: "time", "rows"
+            "method": "time",
             "valid_share": 0.1,  # of the events (time), users or items (cold_*)
             "test_share": 0.1,
             "fold": 0,  # folds: which fold is the test part
@@ -165,6 +183,21 @@ def _prepare() -> ConfigDict:
     prepare.num_price_bands = 8
     prepare.max_click_examples = 200_000  # click records per part, thinned evenly; 0 = all
     prepare.click_negatives = 4  # sampled negatives per event where the log has no impressions
+    prepare.features = ConfigDict()  # of a table: name -> {key of `feature`: its own value}
+    prepare.feature = ConfigDict(
+        {
+            "kind": "category",  # "tags" (several values in one text), "number"
+            "column": "",  # of the table; "" = the feature's name
+            "table": "",  # features of the same table share embedding rows; "" = its own
+            "min_count": 1,  # values that training has less often share the row "unknown"
+            "hash_rows": 0,  # above 0: so many rows, found by a hash; no vocabulary
+            "num_hashes": 1,  # rows that a hashed value adds up, each by another hash
+            "max_values": 8,  # tags: the first so many count
+            "separator": ",",  # tags
+            "scale": "none",  # number: or "log"
+            "num_buckets": 0,  # number: above 0, a row per quantile bucket; else row times number
+        }
+    )
     prepare.text = ConfigDict(
         {
             "vocab_size": 2000,  # WordPiece trained on catalogue titles
@@ -326,6 +359,45 @@ def _training(num_steps: int, learning_rate: float) -> ConfigDict:
     )
 
 
+def _row_click() -> ConfigDict:
+    """The training of click-through heads on labelled rows."""
+    training = _training(num_steps=500, learning_rate=1e-3)
+    # "lr", "fm", "dnn", "wide_deep", "deepfm", "dcn", "dcnv2", "xdeepfm", "autoint", "finalmlp",
+    # "finalnet", "eulernet", "masknet", "gdcn"
+    training.heads = ("dnn", "deepfm", "dcnv2")
+    training.overrides = ConfigDict()  # head -> {key of this section or of `model`: its own value}
+    training.adversarial = _adversarial()
+    training.model = ConfigDict(
+        {  # a head reads those of its paper; see recjax.models.ctr.CtrConfig
+            "embedding_dim": 10,  # of a feature
+            "hidden_dims": (400, 400, 400),  # of the deep part, or of each stream
+            "norm": "none",  # in the deep part: "layer" or "batch"
+            "dropout_rate": 0.0,  # in the deep part
+            "num_cross_layers": 3,  # dcn, dcnv2, gdcn, autoint, eulernet; blocks of masknet
+            "cross_dims": (64, 64),  # xdeepfm
+            "num_heads": 2,  # autoint, finalmlp
+            "attention_dim": 32,  # autoint, per head
+            "num_orders": 16,  # eulernet, per layer
+            "mask_factor": 2.0,  # masknet, finalmlp: width of what makes a mask or a gate
+            "block_dim": 64,  # masknet
+            "dtype": "float32",  # compute; parameters stay float32
+            "vocab_multiple": 1,  # table rows, rounded up; fsdp x tensor must divide it
+        }
+    )
+    return training
+
+
+def _adversarial() -> ConfigDict:
+    return ConfigDict(
+        {  # also trains on embedded inputs (field vectors, history) shifted to a higher loss
+            "method": "none",  # "fgm" (one step of the gradient) or "pgd"
+            "size": 0.1,  # of the shift, as a share of the norm of a row's embedded input
+            "steps": 3,  # pgd; each costs as much as a step of training
+            "weight": 1.0,  # of the loss there
+        }
+    )
+
+
 def _item_training(num_steps: int, learning_rate: float) -> ConfigDict:
     """A training that predicts items: also the loss over the catalogue."""
     training = _training(num_steps, learning_rate)
@@ -463,6 +535,11 @@ def _evaluate() -> ConfigDict:
             # memory.
             "fusion_weights": (),
             "part": "test",  # "valid" judges the validation users instead; the test stays closed
+            # Clicks: probabilities fitted on validation, "temperature" or "isotonic"; AUC stays (of
+            # "isotonic" nearly).
+            "calibration": "none",
+            # Heads on a table: also judge the mean of the members' probabilities, as HEAD_ensemble.
+            "ensembles": False,
             "bootstrap_samples": 2000,
             "min_slice_targets": 500,  # smaller slices say "too few"
             "data_curve_shares": (0.25, 0.5, 1.0),

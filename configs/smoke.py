@@ -44,4 +44,5 @@ def get_config() -> ConfigDict:
     config.evaluate.batch_size = 64
     config.evaluate.bootstrap_samples = 200
     config.evaluate.fusion_weights = (0.0, 1.0)
+    config.evaluate.calibration = "temperature"
     return config

@@ -28,6 +28,7 @@ from recjax.parallel.hardware import GIB, memory_bytes
 from recjax.parameter_table import Parameter, device_bytes, list_parameters, parameter_table
 from recjax.preflight import lower_training
 from recjax.recipe import make_arm_settings, make_encoder
+from recjax.stages.kinds import is_table
 from recjax.tasks.encoder_task import EncoderTask
 from recjax.text_objectives import describe_texts
 
@@ -67,6 +68,8 @@ def run(config: ConfigDict, workdir: str, stages: tuple[str, ...], console: Cons
     Raises:
         UserError: when the config does not fit together, or a training exceeds the memory.
     """
+    if is_table(config):
+        raise UserError("--dry_run plans trainings on a behaviour log; config.data.kind is 'table'")
     encoder = _encoder(config, Path(workdir) / "prepared" / "items.parquet", console)
     available, too_large = memory_bytes(jax.devices()[0]), []
     for plan in plan_trainings(config, encoder, stages):

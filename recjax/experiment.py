@@ -5,18 +5,15 @@ have the same model, steps, batches and selection; all seeds of an arm train tog
 member axis. The stages pretrain, finetune, evaluate and recommend read their arms from here.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
-from pathlib import Path
 from typing import Any
 
 import grain
-import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from recjax.context import Context
 from recjax.data import loading
 from recjax.data.items import ItemTable, read_items
 from recjax.data.record_sources import CachedSource, LimitedSource, Source, open_examples
@@ -33,13 +30,12 @@ from recjax.objectives import (
     with_soft_targets,
 )
 from recjax.recipe import make_arm_settings, make_encoder, make_recipe
-from recjax.step import Task
 from recjax.tasks import Click, Mixture, NextItem, transfer
 from recjax.text_objectives import Texts, read_texts
-from recjax.train import LoopConfig, Training, load_best
+from recjax.train import Training, load_best
+from recjax.training_plan import TrainingPlan, Validator
 
 Tree = Any
-Validator = Callable[[Tree], np.ndarray]
 
 REAL = "real"
 GENERATORS = "expansion/generators"  # folder of what draws synthetic users
@@ -47,17 +43,13 @@ _CACHE_BYTES = 1 << 30  # decoded examples kept in memory, per source
 
 
 @dataclass(frozen=True)
-class Experiment:
+class Experiment(TrainingPlan):
     """The plan of one run, read from its config and its prepared data.
 
     Attributes:
-        context: config, work directory, devices.
-        within: folder of the work directory that holds the trainings; "" = it holds them itself.
         opened: sources that are open, by name and part of the examples, or by arm and seed.
     """
 
-    context: Context
-    within: str = ""
     opened: dict[tuple[str, str], Source] = field(default_factory=dict, repr=False)
 
     # ---- what there is ----
@@ -110,11 +102,6 @@ class Experiment:
         """What the text objectives read; nothing without any."""
         prepared = self.context.workdir / "prepared"
         return read_texts(self.context.config, prepared, self.encoder.table_rows)
-
-    @cached_property
-    def _compiled(self) -> dict[str, dict[str, Any]]:
-        """Compiled functions by stage and task: arms differ in data only, so they share them."""
-        return {}
 
     def examples(self, name: str, split: str) -> Source:
         """Opens prepared examples, decoded ones kept in memory up to a bound."""
@@ -179,18 +166,6 @@ class Experiment:
         """Returns the batches of click examples, each exactly once."""
         return list(loading.click_batches(source, **self._evaluation_shape()))
 
-    def local_rows(self, batch_size: int, accumulate_steps: int = 1) -> np.ndarray:
-        """Returns the global rows of a batch that this process feeds, ascending.
-
-        Raises:
-            UserError: when the batch does not divide over the devices and the parts of a step.
-        """
-        try:
-            self.context.engine.check_rows(batch_size, accumulate_steps)
-        except ValueError as error:
-            raise UserError(str(error)) from error
-        return self.context.engine.local_rows(batch_size)
-
     def validation(self, name: str) -> Source:
         """Returns the validation examples that training looks at: all, or a fixed subset."""
         return LimitedSource(
@@ -203,10 +178,18 @@ class Experiment:
         Raises:
             UserError: for another part.
         """
-        part = self.context.config.evaluate.part
-        if part not in ("test", "valid"):
-            raise UserError(f"config.evaluate.part = {part!r}; known: test, valid")
-        return self.examples(name, part)
+        return self.examples(name, self.judged_part)
+
+    def opened_for(self, arm: str, num_seeds: int) -> "Experiment":
+        """Returns the experiment with the draws of an arm's first members open."""
+        seeds = () if arm == REAL else self.context.seeds[:num_seeds]
+        return replace(self, opened={(arm, str(s)): self.synthetic(arm, s) for s in seeds})
+
+    def check_recipes(self, name: str) -> None:
+        """Raises UserError or ValueError when a training up to this task could not be made."""
+        config = self.context.config
+        make_recipe(self.pretrain_task(), config.pretrain, None)
+        make_recipe(self.finetune_task(name), config.finetune[name], None)
 
     # ---- trainings ----
 
@@ -237,6 +220,12 @@ class Experiment:
             batches=batches,
             start=self._pretrained(arm),
         )
+
+    def trainings_to(self, name: str, arm: str) -> Iterator[Training]:
+        """Yields pretraining, where there is one, and the fine-tuning that starts from it."""
+        if self.context.config.pretrain.num_steps:
+            yield self.pretraining(self.pretrain_arm(arm))
+        yield self.finetuning(name, arm)
 
     def generator_training(self) -> Training:
         """Returns the training, on real users, of what the strategy `transformer` draws from."""
@@ -272,22 +261,11 @@ class Experiment:
 
     # ---- parts of a training ----
 
-    def _folder(self, stage: str, arm: str) -> Path:
-        return self.context.workdir / self.within / stage / arm
-
     def _pretrained(self, arm: str) -> Tree | None:
         if not self.context.config.pretrain.num_steps:
             return None
         folder = self._folder("pretrain", self.pretrain_arm(arm))
         return load_best(folder, self._abstract_params(self.pretrain_task()))
-
-    def _abstract_params(self, task: Task) -> Tree:
-        members = len(self.context.seeds)
-        tree = jax.eval_shape(lambda: task.init(jax.random.key(0), {}))
-        return self.context.engine.abstract(
-            jax.tree.map(lambda x: jax.ShapeDtypeStruct((members, *x.shape), x.dtype), tree),
-            task.logical_axes(),
-        )
 
     def _validator(self, task: NextItem | Mixture | Click) -> Validator:
         """Returns params -> the metric [M] that early stopping looks at."""
@@ -353,35 +331,20 @@ class Experiment:
         batches: grain.IterDataset,
         start: Tree | None,
     ) -> Training:
-        config = self.context.config
         soft, constants = self._soft_targets(arm, stage), dict[str, Any](self.constants)
         if soft and not isinstance(task, Click):
             task, constants["teacher"] = with_soft_targets(task, soft), self._teacher
-        kind = f"{stage}, soft targets {soft}"
-        if kind not in self._compiled:
-            self._compiled[kind] = self._compile(task, settings, constants)
-        return Training(
-            label=f"{stage}/{arm}",
-            folder=self._folder(stage, arm),
-            **self._compiled[kind],
-            start=lambda fresh: fresh if start is None else transfer(start, fresh),
-            batches=iter(loading.prefetch(batches, config.parallel.prefetch_batches)),
+        return self._make_training(
+            stage=stage,
+            arm=arm,
+            task=task,
+            settings=settings,
+            batches=batches,
             constants=constants,
+            start=lambda fresh: fresh if start is None else transfer(start, fresh),
+            evaluate=partial(self._validator, task),
             metric_name="auc" if isinstance(task, Click) else "ndcg_at_10",
-            seeds=self.context.seeds,
-            loop=LoopConfig(
-                num_steps=settings.num_steps,
-                eval_interval_steps=settings.eval_interval_steps,
-                early_stop_evals=settings.early_stop_evals,
-                checkpoint_interval_steps=config.checkpoint.interval_steps,
-                log_interval_steps=config.logging.interval_steps,
-                keep_last=config.checkpoint.keep_last,
-                keep_best=config.checkpoint.keep_best,
-                tensorboard=config.logging.tensorboard,
-                wandb_project=config.logging.wandb_project,
-                profile_start_step=config.logging.profile_start_step,
-                profile_num_steps=config.logging.profile_num_steps,
-            ),
+            compiled_as=f"{stage}, soft targets {soft}",  # else arms differ in their data only
         )
 
     def _soft_targets(self, arm: str, stage: str) -> float:
@@ -397,17 +360,3 @@ class Experiment:
         folder = self.context.workdir / GENERATORS
         states = [load_generator(folder / f"seed_{seed}.npz") for seed in self.context.seeds]
         return stack_teachers(states, self.encoder.table_rows)
-
-    def _compile(
-        self, task: NextItem | Mixture | Click, settings: ConfigDict, constants: dict[str, Any]
-    ) -> dict[str, Any]:
-        """Returns the functions of a `Training`: init_params, create, step, evaluate, flops."""
-        engine = self.context.engine
-        recipe = make_recipe(task, settings, engine.axis_name)
-        return {
-            "init_params": engine.compile_once(recipe.init_params, recipe.logical),
-            "create": engine.compile_once(recipe.create, recipe.logical),
-            "step": engine.compile_step(recipe.step, recipe.logical),
-            "evaluate": self._validator(task),
-            "flops": lambda batch: recipe.flops(batch, constants),
-        }

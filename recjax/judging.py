@@ -14,7 +14,7 @@ import numpy as np
 
 from recjax.metrics import auc, ndcg_at, ranks_and_top_items
 from recjax.parallel import Engine
-from recjax.tasks import Click, Mixture, NextItem
+from recjax.tasks import Click, Mixture, NextItem, RowClick
 
 Tree = Any
 Batch = Mapping[str, np.ndarray]
@@ -108,9 +108,9 @@ class Ranker:
 
 @dataclass(frozen=True)
 class ClickScorer:
-    """Scores shown items; attributes as `Ranker`."""
+    """Scores shown items, or rows of a table; attributes as `Ranker`."""
 
-    task: Click
+    task: Click | RowClick
     engine: Engine
     constants: Mapping[str, np.ndarray]
 

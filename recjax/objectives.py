@@ -11,6 +11,7 @@ from functools import partial
 from ml_collections import ConfigDict
 
 from recjax.errors import UserError
+from recjax.expansion.on_device import Adversary
 from recjax.models import EncoderConfig
 from recjax.recipe import catalogue_loss_of, make_adaptation
 from recjax.tasks import (
@@ -172,11 +173,23 @@ def trains_generator(config: ConfigDict) -> bool:
 
 
 def make_click_task(config: ConfigDict, encoder: EncoderConfig) -> Click:
-    """Returns the click task; it reads the history the way the encoder was pretrained."""
-    hidden_dims = tuple(config.finetune.click.hidden_dims)
-    causal = config.pretrain.objectives.next_item > 0
-    adapt = make_adaptation(config.finetune.click.adapt)
-    return Click(encoder, hidden_dims=hidden_dims, causal=causal, adapt=adapt)
+    """Returns the click task; it reads the history the way the encoder was pretrained.
+
+    Raises:
+        UserError: when a setting is unknown or out of range.
+    """
+    settings = config.finetune.click
+    try:
+        return Click(
+            encoder,
+            head=settings.head,
+            hidden_dims=tuple(settings.hidden_dims),
+            causal=config.pretrain.objectives.next_item > 0,
+            adapt=make_adaptation(settings.adapt),
+            adversary=Adversary(**settings.adversarial),
+        )
+    except ValueError as error:
+        raise UserError(f"config.finetune.click: {error}") from error
 
 
 FINETUNING: Mapping[str, Callable[[ConfigDict, EncoderConfig], NextItem | Click]] = {

@@ -5,18 +5,20 @@ from its checkpoints and curves, and decides at every rung as an undisturbed one
 """
 
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from recjax.experiment import Experiment
 from recjax.logs import read_metrics
 from recjax.train import NonFiniteError, Training, read_summary, train
+from recjax.training_plan import TrainingPlan
 from recjax.tuning.chosen import with_settings
 from recjax.tuning.halving import Curve, Halving
 from recjax.tuning.study import COMPLETE, DIVERGED, PRUNED, Settings, Trial
 from recjax.workdir import remove
+
+Plan = TypeVar("Plan", bound=TrainingPlan)
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class TrialRunner:
         halving: which trials go on.
     """
 
-    experiment: Experiment
+    experiment: TrainingPlan
     arm: str
     task: str
     halving: Halving
@@ -64,13 +66,13 @@ class TrialRunner:
         return ended
 
     def _train(
-        self, trial: Experiment, number: int, rivals: Sequence[Curve]
+        self, trial: TrainingPlan, number: int, rivals: Sequence[Curve]
     ) -> tuple[str, dict[int, float], list[dict[str, Any]]]:
         """Returns state, curve and the summaries of the trainings that ended."""
         context, before = trial.context, 0
         curve: dict[int, float] = {}
         summaries: list[dict[str, Any]] = []
-        for training in self._trainings(trial):
+        for training in trial.trainings_to(self.task, self.arm):
 
             def lost(training: Training = training, before: int = before) -> bool:
                 rows = best_so_far(training.folder / "metrics.jsonl")
@@ -89,14 +91,8 @@ class TrialRunner:
             before += training.loop.num_steps
         return COMPLETE, curve, summaries
 
-    def _trainings(self, trial: Experiment) -> Iterator[Training]:
-        """Yields pretraining, where there is one, and the fine-tuning that starts from it."""
-        if trial.context.config.pretrain.num_steps:
-            yield trial.pretraining(trial.pretrain_arm(self.arm))
-        yield trial.finetuning(self.task, self.arm)
 
-
-def trial_experiment(experiment: Experiment, settings: Settings, within: str) -> Experiment:
+def trial_experiment(experiment: Plan, settings: Settings, within: str) -> Plan:
     """Returns the experiment under other settings, with the members and the folder of a trial."""
     config = with_settings(experiment.context.config, settings)
     config.num_seeds = config.tune.num_seeds

@@ -60,6 +60,7 @@ STAGE_INPUTS: dict[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]
     ),
 }
 STAGES = tuple(STAGE_INPUTS)
+TABLE_STAGES = ("prepare", "tune", "finetune", "evaluate", "report")  # of labelled rows
 
 
 def write_json(path: Path, value: Json) -> None:

@@ -2,6 +2,7 @@
 
 import importlib
 import re
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -9,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from record_experiment import make_experiment
+from row_table import make_row_experiment
 
 from configs import default
 from recjax.errors import UserError
@@ -20,11 +22,28 @@ ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = sorted(path.stem for path in (ROOT / "configs").glob("[!_]*.py"))
 # sections whose keys are a user's own names, not settings
 OPEN = ("data.action_names", "data.columns", "data.catalogue_columns", "data.users_columns")
-OPEN += ("data.graph_columns", "expansion.arms", "expansion.overrides")
+OPEN += ("data.graph_columns", "expansion.arms", "expansion.overrides", "prepare.features.")
+OPEN += ("finetune.row_click.overrides",)
 
 
 def load(name):
     return importlib.import_module(f"configs.{name}").get_config()
+
+
+def experiment_of(config, folder, monkeypatch):
+    """An experiment on made-up data of the config's kind, and how each of its trainings is made."""
+    if config.data.kind == "table":
+        plan = make_row_experiment(config, folder)
+        return plan, [
+            (plan.task(head), plan.settings_of(head), partial(plan.finetuning, "row_click", head))
+            for head in plan.arms
+        ]
+    plan = make_experiment(config, folder, monkeypatch)
+    trainings = [(plan.pretrain_task(), config.pretrain, partial(plan.pretraining, "real"))]
+    for name in plan.tasks:
+        training = partial(plan.finetuning, name, "real")
+        trainings.append((plan.finetune_task(name), config.finetune[name], training))
+    return plan, trainings
 
 
 def settings_of(config):
@@ -66,16 +85,11 @@ def test_no_key_is_dead():
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_step_of_each_task_of_a_config_can_be_traced(name, tmp_path, monkeypatch):
-    config = load(name)
-    experiment = make_experiment(config, tmp_path, monkeypatch)
-    tasks = [(experiment.pretrain_task(), config.pretrain, experiment.pretraining("real"))]
-    for task in experiment.tasks:
-        training = experiment.finetuning(task, "real")
-        tasks.append((experiment.finetune_task(task), config.finetune[task], training))
-    for task, settings, training in tasks:
+    experiment, trainings = experiment_of(load(name), tmp_path, monkeypatch)
+    for task, settings, make_training in trainings:
         recipe, seeds = make_recipe(task, settings, None), jnp.zeros(1, jnp.uint32)
         state = jax.eval_shape(recipe.create, jax.eval_shape(recipe.init_params, seeds), seeds)
-        batch = with_rows(next(training.batches))
+        batch = with_rows(next(make_training().batches))
         new, metrics = jax.eval_shape(recipe.step, state, batch, experiment.constants)
         assert jax.tree.map(lambda a: a.shape, new) == jax.tree.map(lambda a: a.shape, state)
         assert metrics["train/loss"].shape == (1,)
@@ -84,11 +98,9 @@ def test_step_of_each_task_of_a_config_can_be_traced(name, tmp_path, monkeypatch
 @pytest.mark.slow  # compiling takes most of a minute each; the quick suite runs smoke whole instead
 @pytest.mark.parametrize("name", [name for name in CONFIGS if name != "default"])
 def test_config_trains_a_step_of_each_task(name, tmp_path, monkeypatch):
-    experiment = make_experiment(load(name), tmp_path, monkeypatch)
-    trainings = [experiment.pretraining("real")]
-    trainings += [experiment.finetuning(task, "real") for task in experiment.tasks]
+    experiment, trainings = experiment_of(load(name), tmp_path, monkeypatch)
     constants = experiment.context.engine.put_constants(experiment.constants)
-    for training in trainings:
+    for training in (make_training() for _, _, make_training in trainings):
         seeds = jnp.asarray(training.seeds, jnp.uint32)
         state = training.create(training.init_params(seeds), seeds)
         before = jax.tree.map(np.asarray, state.params)

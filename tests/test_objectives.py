@@ -9,7 +9,7 @@ from tiny_training import ENCODER, everything
 
 from configs.default import get_config
 from recjax.errors import UserError
-from recjax.objectives import OBJECTIVES, make_pretrain_task
+from recjax.objectives import OBJECTIVES, make_click_task, make_pretrain_task
 from recjax.text_objectives import TEXT_OBJECTIVES
 
 
@@ -150,3 +150,15 @@ def test_a_setting_of_an_objective_out_of_range_is_a_user_error():
     config.pretrain.mask_rate = 0.0
     with pytest.raises(UserError, match="mask_rate must be in"):
         make_pretrain_task(config, ENCODER)
+
+
+def test_adversarial_settings_of_clicks_reach_the_task():
+    config = get_config()
+    config.finetune.click.adversarial.update(method="fgm", size=0.2)
+    assert make_click_task(config, ENCODER).adversary.size == 0.2
+    config.finetune.click.adversarial.method = "free"
+    with pytest.raises(UserError, match="config.finetune.click: method = 'free'"):
+        make_click_task(config, ENCODER)
+    config.finetune.click.update(head="dim", adversarial=get_config().finetune.click.adversarial)
+    with pytest.raises(UserError, match="config.finetune.click: head 'dim' is unknown; known: enc"):
+        make_click_task(config, ENCODER)

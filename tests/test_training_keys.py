@@ -76,7 +76,9 @@ def after_three_gradients(settings):
 
 
 @pytest.mark.parametrize(
-    "section", ["pretrain", "finetune.next_item", "finetune.click", "expansion.transformer"]
+    "section",
+    ["pretrain", "finetune.next_item", "finetune.click", "finetune.row_click"]
+    + ["expansion.transformer"],
 )
 def test_every_key_is_tested(section):
     keys = set(default._training(num_steps=1, learning_rate=1.0))

@@ -7,6 +7,7 @@ is, a model trained with expansion.
 from collections.abc import Iterable
 
 REAL = "real"
+HEADS_TASK = "row_click"  # whose arms are heads, not ways to expand
 FLOORS = ("floor", "popularity", "item_knn", "ease")  # "floor" is the counting (or pair) floor
 FUSED = "fused"  # the real-only model fused with the generator's scores
 CONTROLS = (REAL, "repeated", "sliding_window", FUSED)  # what expansion has to beat
@@ -35,7 +36,7 @@ def title(arm: str, task: str = "next_item") -> str:
         >>> title("floor"), title("floor", "click")
         ('counting floor', 'pair floor')
     """
-    if arm == "floor" and task == "click":
+    if arm == "floor" and task in ("click", HEADS_TASK):
         return "pair floor"
     return TITLES.get(arm, arm.replace("_", " "))
 

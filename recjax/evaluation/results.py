@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from scipy.special import logit
 
 from recjax.evaluation import calibration, statistics
 from recjax.evaluation.arms import comparisons as default_comparisons
@@ -86,7 +87,10 @@ def click_task(
     *,
     comparisons: Sequence[tuple[str, str]] | None = None,
 ) -> dict[str, Any]:
-    """Sums up a click task: AUC, log loss, calibration error.
+    """Sums up a click task: AUC and log loss with intervals; other metrics of the whole list.
+
+    Those are calibration error, area under the precision-recall curve, lift of the top tenth,
+    normalised entropy, and, where users have rows of both kinds, AUC within users (GAUC).
 
     Args:
         labels: [N], 0 or 1, both present.
@@ -108,8 +112,8 @@ def click_task(
     usable = {name: mask & (len(np.unique(labels[mask])) > 1) for name, mask in slices.items()}
     task = _task(values_of, len(labels), usable, comparisons, config, users)
     for arm, p in per_seed.items():
-        errors = [calibration.expected_calibration_error(labels, of_seed) for of_seed in p]
-        task["arms"][arm]["metrics"]["ece"] = _metric(np.array(errors), len(labels))
+        for name, numbers in _list_values(labels, p, users).items():
+            task["arms"][arm]["metrics"][name] = _metric(numbers, len(labels))
     bins = {arm: calibration.reliability_bins(labels, p[0]) for arm, p in per_seed.items()}
     return {"protocol": dict(protocol), **task, "calibration": bins}
 
@@ -270,6 +274,30 @@ def _click_values(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, np
     areas = [calibration.auc_contributions(labels, of_seed) for of_seed in probabilities]
     losses = [calibration.log_losses(labels, of_seed) for of_seed in probabilities]
     return {"auc": np.stack(areas), "log_loss": np.stack(losses)}
+
+
+def _list_values(
+    labels: np.ndarray, probabilities: np.ndarray, users: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Returns metric -> float [S] of probabilities [S, N]."""
+    # Brings in jax, which a reader of results can do without.
+    from recjax.metrics import average_precision, grouped_auc, normalised_entropy, top_share
+
+    labels = np.asarray(labels, np.float64)
+    found: dict[str, list[float]] = {}
+    for of_seed in np.asarray(probabilities, np.float64):
+        within, weight = grouped_auc(of_seed, labels, users)
+        logits = logit(np.clip(of_seed, 1e-7, 1 - 1e-7))
+        values = {
+            "ece": calibration.expected_calibration_error(labels, of_seed),
+            "pr_auc": float(average_precision(of_seed, labels)),
+            "lift_top_tenth": float(top_share(of_seed, labels, share=0.1)[2]),
+            "normalised_entropy": float(normalised_entropy(logits, labels, labels * 0 + 1)),
+        }
+        values |= {"gauc": float(within / weight)} if weight else {}
+        for name, value in values.items():
+            found.setdefault(name, []).append(value)
+    return {name: np.array(numbers) for name, numbers in found.items()}
 
 
 def _correct(lifts: dict[str, dict[str, Any]]) -> None:

@@ -57,7 +57,14 @@ def metric_title(name: str) -> str:
         >>> metric_title("ndcg_at_10")
         'NDCG@10'
     """
-    titles = {"auc": "AUC", "log_loss": "log loss", "ece": "calibration error"}
+    titles = {
+        "auc": "AUC",
+        "log_loss": "log loss",
+        "ece": "calibration error",
+        "pr_auc": "PR-AUC",
+        "gauc": "AUC within users",
+        "lift_top_tenth": "lift of the top tenth",
+    }
     short = name.replace("_at_", "@").replace("_", " ")
     acronym = name.startswith(("ndcg", "hr_", "mrr", "auc"))
     return titles.get(name, short.upper() if acronym else short)
@@ -90,8 +97,24 @@ def _task_verdict(name: str, task: Mapping[str, Any], metric: str) -> str:
         return "Only floors were evaluated: train a model before deciding."
     headline = headline_lift(task, metric)
     sentence = _expansion_sentence(headline, metric) if headline else "Expansion was not tried."
+    if name == arms.HEADS_TASK:
+        sentence = _heads_sentence(task, metric)
     best = max(models, key=lambda arm: task["arms"][arm]["metrics"][metric]["mean"])
     return _floor_sentence(name, task, metric, best, headline) or sentence
+
+
+def _heads_sentence(task: Mapping[str, Any], metric: str) -> str:
+    """Names the best head, and those that chance alone may have put behind it."""
+    means = {arm: task["arms"][arm]["metrics"][metric] for arm in arms.models(task["arms"])}
+    ranked = sorted(means, key=lambda arm: means[arm]["mean"], reverse=True)
+    best = means[ranked[0]]
+    text = f"Serve {ranked[0]}: {metric_title(metric)} {best['mean']:.4f}"
+    if "floor" in task["arms"]:
+        text += f", floor {task['arms']['floor']['metrics'][metric]['mean']:.4f}"
+    close = [arm for arm in ranked[1:] if means[arm]["mean"] >= min(best["per_seed"])]
+    if close:
+        text += f"; its seeds alone reach down to {', '.join(close)}"
+    return text + "."
 
 
 def _floor_sentence(

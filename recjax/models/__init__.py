@@ -10,7 +10,7 @@ from recjax.models.blocks import BodyConfig, stack_layers, unstack_layers
 from recjax.models.dropout import dropout, fold_in_rows, row_uniform
 from recjax.models.embeddings import INPUTS, MASK_ID, NUM_SPECIALS, PAD_ID, UNK_ID
 from recjax.models.event_encoder import ENCODERS, EncoderConfig, EventEncoder
-from recjax.models.heads import ClickHead, DenseHead, ItemBias, unit_vectors
+from recjax.models.heads import CLICK_HEADS, ClickHead, DenseHead, ItemBias, unit_vectors
 from recjax.models.item_text import CommonSpace, ItemToken
 from recjax.models.pretrained import read_bert, write_bert
 from recjax.models.text_bert import (
@@ -22,6 +22,7 @@ from recjax.models.text_bert import (
 )
 
 __all__ = [
+    "CLICK_HEADS",
     "ENCODERS",
     "INPUTS",
     "MASK_ID",

@@ -3,6 +3,8 @@
 Called by `recjax.tasks` and `recjax.models.text_bert`.
 """
 
+from typing import ClassVar
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -13,6 +15,7 @@ from recjax.models.embeddings import Table
 from recjax.models.initialisers import kernel_init, partitioned
 
 _CONTEXT_DIM = 8
+_UNIT_DIM = 36  # of DIN's activation unit
 _TOWER_SITE = 1 << 20  # beyond every site of the encoder
 
 
@@ -51,6 +54,7 @@ class ClickHead(nn.Module):
     num_positions: int
     dropout_rate: float
     dtype: jnp.dtype
+    encodes: ClassVar[bool] = True  # whether the history goes through the encoder first
 
     @nn.compact
     def __call__(
@@ -64,7 +68,7 @@ class ClickHead(nn.Module):
         """Computes logits.
 
         Args:
-            hidden: float [B, T, D], the encoded history.
+            hidden: float [B, T, D], the history, encoded or as embedded (`encodes`).
             pooled: float [B, D], its summary; 0 where there is no history.
             candidate: float [B, D], embedding of the candidate item.
             batch: segments [B, T]; candidate_gap, hour, weekday, position int32 [B].
@@ -109,6 +113,34 @@ class ClickHead(nn.Module):
             kernel_init=partitioned(kernel_init, (None, None)),
             name=name,
         )
+
+
+class DinHead(ClickHead):
+    """Deep interest network: the history as it is embedded, weighed event by event.
+
+    The weights come from a small tower over event, candidate, difference and product, and do not
+    add up to 1, so that a strong interest stays strong. The rest is as in `ClickHead`.
+
+    Reference:
+        Zhou et al. (2018), "Deep Interest Network for Click-Through Rate Prediction", Sec. 4.3;
+        the unit of their published code, ReLU in place of Dice.
+    """
+
+    encodes: ClassVar[bool] = False
+
+    def _attend_to_history(
+        self, hidden: jax.Array, candidate: jax.Array, segments: jax.Array
+    ) -> jax.Array:
+        """Weighted sum of the history, float [B, D]; 0 without history."""
+        target = jnp.broadcast_to(candidate[:, None], hidden.shape).astype(hidden.dtype)
+        pair = jnp.concatenate([hidden, target, hidden - target, hidden * target], axis=-1)
+        unit = nn.relu(self._dense(_UNIT_DIM, "unit_in")(pair))
+        weights = self._dense(1, "unit_out")(unit)[..., 0]
+        weights = jnp.where(segments > 0, weights, 0).astype(hidden.dtype)
+        return jnp.einsum("bt,btd->bd", weights, hidden)
+
+
+CLICK_HEADS: dict[str, type[ClickHead]] = {"encoder": ClickHead, "din": DinHead}
 
 
 class DenseHead(nn.Module):

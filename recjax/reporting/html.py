@@ -45,6 +45,7 @@ def render_report(results: Mapping[str, Any], context: ReportContext) -> str:
         tiles=sections.headline_tiles(results),
         flow=sections.flow(results),
         data_rows=sections.data_rows(context.profile) if context.profile else [],
+        part_rows=sections.part_rows(context.profile) if context.profile else [],
         removed_rows=sections.removed_rows(context.profile) if context.profile else [],
         expansion=sections.expansion_cards(context),
         states=sections.state_blocks(context.state_cards or []),

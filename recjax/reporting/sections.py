@@ -12,7 +12,7 @@ from recjax.evaluation import arms, slices, verdicts
 from recjax.reporting import expansion_plots, plots, tables
 from recjax.reporting.context import ReportContext
 
-_TASK_TITLES = {"next_item": "Next item", "click": "Click-through"}
+_TASK_TITLES = {"next_item": "Next item", "click": "Click-through", "row_click": "Click-through"}
 _STATES_SHOWN = 12
 _LISTS_SHOWN = 4  # lists of one example user
 
@@ -53,6 +53,17 @@ def data_rows(profile: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         values = [_amount(side.get(name, 0)) for side in counts]
         rows.append((f"action: {name}", values[0], values[1]))
     return [row for row in rows if row[1:] != ("–", "–")]
+
+
+def part_rows(profile: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
+    """Returns (part, rows, share of yes, features unknown to training most often) of a table."""
+    rows = []
+    for part, facts in (profile.get("parts") or {}).items():
+        unknown = sorted(facts["unknown"].items(), key=lambda pair: -pair[1])[:3]
+        worst = ", ".join(f"{name} {_share(share)}" for name, share in unknown if share)
+        rate = _share(facts["positives"] / facts["rows"])
+        rows.append((part, _amount(facts["rows"]), rate, worst or "none"))
+    return rows
 
 
 def removed_rows(profile: Mapping[str, Any]) -> list[tuple[str, str, str]]:

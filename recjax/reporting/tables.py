@@ -15,7 +15,11 @@ from recjax.evaluation import arms, verdicts
 
 _SHORT = ("ndcg_at_10", "hr_at_10", "mrr_at_10", "auc", "log_loss", "ece")  # for the terminal
 _HIDDEN = ("precision_", "recall_")  # of one target: HR / k and HR
-LOWER_IS_BETTER = ("log_loss", "ece", "gini", "popularity_bias")
+_JUDGED = (
+    *("ndcg", "hr", "mrr", "auc", "gauc", "pr_auc", "log_loss", "normalised_entropy"),
+    *("ece", "lift_top"),
+)  # a column of these has a best
+LOWER_IS_BETTER = ("log_loss", "ece", "normalised_entropy", "gini", "popularity_bias")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,10 +160,10 @@ _KINDS = ("floor", "model", "ceiling")
 
 def _metric_place(metric: str) -> tuple[int, int, str]:
     """Returns a sort key: NDCG, HR, MRR, click metrics, then what lists look like; by cutoff."""
-    families = ("ndcg", "hr", "mrr", "auc", "log_loss", "ece", "coverage")
+    families = (*_JUDGED, "coverage")
     family = [place for place, name in enumerate(families) if metric.startswith(name)]
     cutoff = metric.split("_at_")[-1]
-    return family[0] if family else 9, int(cutoff) if cutoff.isdigit() else 0, metric
+    return family[0] if family else len(families), int(cutoff) if cutoff.isdigit() else 0, metric
 
 
 def _best(task: Mapping[str, Any], metric: str) -> str | None:
@@ -169,8 +173,7 @@ def _best(task: Mapping[str, Any], metric: str) -> str | None:
         for arm, summary in task["arms"].items()
         if metric in summary["metrics"] and kind_of(arm) != "ceiling"
     }
-    judged = metric.startswith(("ndcg", "hr", "mrr", "auc", "log_loss", "ece"))
-    if len(means) < 2 or not judged:
+    if len(means) < 2 or not metric.startswith(_JUDGED):
         return None
     chosen = min if metric.startswith(LOWER_IS_BETTER) else max
     return chosen(means, key=lambda arm: means[arm])

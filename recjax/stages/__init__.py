@@ -20,11 +20,13 @@ from recjax.context import Context
 from recjax.errors import Interrupted, UserError
 from recjax.logs import Progress, import_wandb
 from recjax.parallel.hardware import peak_resident_gib
-from recjax.workdir import STAGE_INPUTS, Workdir, file_digest, write_json
+from recjax.stages.kinds import check_stages, is_table
+from recjax.workdir import STAGE_INPUTS, TABLE_STAGES, Workdir, file_digest, write_json
 
 # stages that all processes work on; the others are work of process 0
 _COMMON = ("pretrain", "finetune", "evaluate", "recommend")
 _DATA_FILES = ("path", "catalogue_path", "users_path", "graph_path", "impressions_path")
+_TABLE_FILES = ("valid_path", "test_path")
 
 
 def run_stages(
@@ -36,6 +38,7 @@ def run_stages(
     """
     if config.num_seeds < 1:
         raise UserError(f"config.num_seeds = {config.num_seeds}; give at least 1")
+    check_stages(config, stages)
     if "tune" in stages and distributed.count() > 1:
         raise UserError(
             f"stage 'tune' runs in one process, here are {distributed.count()}; run it alone with "
@@ -110,6 +113,8 @@ def _begin(stage: str, context: Context) -> None:
 def inputs_of(stage: str, config: ConfigDict) -> tuple[str, ...]:
     """Returns the stages whose artefacts a stage reads; trials of real users read no draws."""
     before = STAGE_INPUTS[stage][1]
+    if is_table(config):
+        return tuple(name for name in before if name in TABLE_STAGES)
     if stage == "tune" and config.tune.arms == ("real",):
         return tuple(name for name in before if name != "expand")
     return before
@@ -128,7 +133,8 @@ def fingerprint(stage: str, context: Context) -> dict[str, Any]:
         "inputs": {name: context.workdir.stage_digest(name) for name in before},
     }
     if stage == "prepare":
-        made_from["files"] = _digests(context.config.data, _DATA_FILES)
+        data = context.config.data
+        made_from["files"] = _digests(data, _DATA_FILES) | _digests(data.table, _TABLE_FILES)
     if stage == "features":
         made_from["files"] = _digests(context.config.features, ("folder",))
     if stage in ("tune", "pretrain"):

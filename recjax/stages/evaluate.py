@@ -9,9 +9,11 @@ from typing import Any
 
 from recjax import distributed
 from recjax.context import Context
-from recjax.evaluation.results import StatisticsConfig, assemble_results
+from recjax.evaluation.results import assemble_results
 from recjax.experiment import Experiment
-from recjax.stages import evaluate_click, evaluate_next_item, fusion
+from recjax.stages import evaluate_click, evaluate_next_item, evaluate_table, fusion
+from recjax.stages.evaluate_table import statistics_of
+from recjax.stages.kinds import is_table
 from recjax.stopwatch import TIMINGS
 from recjax.workdir import STAGES, read_json, write_json
 
@@ -31,18 +33,15 @@ def run(context: Context) -> dict[str, Any]:
 
     All processes lend their devices to the arms; the rest is work of process 0.
     """
-    experiment, settings = Experiment(context), context.config.evaluate
+    if is_table(context.config):
+        return _finish(context, evaluate_table.judge(context), evaluate_table.describe(context))
+    experiment = Experiment(context)
     ranked = evaluate_next_item.rank_arms(experiment) if "next_item" in experiment.tasks else {}
     fused = fusion.rank_fused(experiment) if ranked else {}
     scored = evaluate_click.score_arms(experiment) if "click" in experiment.tasks else {}
     if not distributed.is_main():
         return {}
-    statistics = StatisticsConfig(
-        cutoffs=tuple(settings.cutoffs),
-        bootstrap_samples=settings.bootstrap_samples,
-        min_slice_targets=settings.min_slice_targets,
-        seed=context.config.seed,
-    )
+    statistics = statistics_of(context.config)
     tasks = {}
     with context.workdir.fresh_folder("evaluation") as folder:
         if "next_item" in experiment.tasks:
@@ -51,10 +50,17 @@ def run(context: Context) -> dict[str, Any]:
             )
         if "click" in experiment.tasks:
             tasks["click"] = evaluate_click.judge(experiment, statistics, scored)
+    return _finish(context, tasks, _data(context))
+
+
+def _finish(context: Context, tasks: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
+    """Writes results.json."""
+    if not distributed.is_main():
+        return {}
     results = assemble_results(
         tasks,
-        data=_data(context),
-        selection=f"{_SELECTION}; {_JUDGED[settings.part]}",
+        data=data,
+        selection=f"{_SELECTION}; {_JUDGED[context.config.evaluate.part]}",
         budget=_budget(context),
         cost=stage_costs(context),
     )
@@ -94,6 +100,6 @@ def _data(context: Context) -> dict[str, Any]:
 
 def _budget(context: Context) -> dict[str, Any]:
     config = context.config
-    steps = {"pretrain": config.pretrain.num_steps}
+    steps = {} if is_table(config) else {"pretrain": config.pretrain.num_steps}
     steps |= {name: config.finetune[name].num_steps for name in config.finetune.tasks}
     return {"seeds": list(context.seeds), "steps": steps, "trials_per_arm": 1}

@@ -1,15 +1,16 @@
 """Click-through on the test impressions: probabilities of the floor, the arms and the oracle."""
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
-from scipy.special import expit
 
 from recjax.data.record_sources import Source
 from recjax.evaluation.calibration import PairFloor
 from recjax.evaluation.results import StatisticsConfig, click_task
 from recjax.experiment import Experiment
+from recjax.stages.evaluate_table import calibrate
 from recjax.stages.oracle import ShopOracle
 
 _CHUNK = 1024
@@ -18,11 +19,14 @@ _CHUNK = 1024
 def score_arms(experiment: Experiment) -> dict[str, np.ndarray]:
     """Returns click probabilities float64 [S, N] of the test examples by arm; on all processes."""
     scorer = experiment.click_scorer()
-    batches = experiment.click_batches(experiment.judged("click"))
+    valid, judged = (
+        experiment.click_batches(source)
+        for source in (experiment.validation("click"), experiment.judged("click"))
+    )
     probabilities = {}
     for arm in experiment.arms:
-        logits, _ = scorer(experiment.best_params("click", arm), batches)
-        probabilities[arm] = expit(logits.astype(np.float64))
+        score = partial(scorer, experiment.best_params("click", arm))
+        probabilities[arm] = calibrate(experiment.context.config, score, valid, judged)
     return probabilities
 
 
@@ -46,6 +50,7 @@ def judge(
         "candidates": "shown items" if _has_impressions(experiment) else "events and sampled items",
         "mask_history": False,
         "ties": "half",
+        "calibration": context.config.evaluate.calibration,
     }
     seen = floor.seen(users, items)
     slices = {"pair_unseen": ~seen, "pair_seen": seen}

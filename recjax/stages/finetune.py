@@ -3,13 +3,13 @@
 from typing import Any
 
 from recjax.context import Context
-from recjax.experiment import Experiment
+from recjax.stages.plans import open_plan
 from recjax.train import read_costs, train
 
 
 def run(context: Context) -> dict[str, Any]:
-    """Trains finetune/TASK/ARM for every task that the prepared log has examples for."""
-    experiment = Experiment(context)
+    """Trains finetune/TASK/ARM for every task that the prepared data have examples for."""
+    experiment = open_plan(context)
     folders = {}
     for task in experiment.tasks:
         for arm in experiment.arms:

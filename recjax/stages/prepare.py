@@ -18,12 +18,17 @@ from recjax.data.simulated_shop import ShopConfig, SimulatedShop
 from recjax.data.text import load_tokenizer, tokenize_titles, train_wordpiece
 from recjax.data.vocabulary import Vocabulary
 from recjax.errors import UserError
+from recjax.stages.kinds import is_table
 
 _SOURCES = ("file", "simulated_shop", "tfds", "ibis")
 
 
 def run(context: Context) -> dict[str, Any]:
     """Writes prepared/; see DESIGN's work directory for what is in it."""
+    if is_table(context.config):
+        from recjax.stages.prepare_table import prepare_table
+
+        return prepare_table(context)
     config, say = context.config, context.progress.say
     with context.workdir.fresh_folder("prepared") as folder:
         data = locate_source(context, folder)

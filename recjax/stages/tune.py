@@ -5,7 +5,6 @@ validation part judges it, at the rungs of successive halving and at its end; th
 never opened. A finished trial is never run again, a half-run one goes on from its checkpoint.
 """
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,8 @@ from ml_collections import ConfigDict
 from recjax import distributed
 from recjax.context import Context
 from recjax.errors import UserError
-from recjax.experiment import REAL, Experiment
-from recjax.recipe import make_recipe
+from recjax.stages.plans import open_plan
+from recjax.training_plan import TrainingPlan
 from recjax.trials import TrialRunner, drop_checkpoints, trial_experiment
 from recjax.tuning.chosen import render_config, with_settings
 from recjax.tuning.halving import Halving, evaluation_steps
@@ -29,7 +28,7 @@ def run(context: Context) -> dict[str, Any]:
     """Writes tuning/study.db, trials.json and chosen_ARM.py for every arm."""
     if distributed.count() > 1:
         raise UserError(f"the tune stage runs in one process; here are {distributed.count()}")
-    experiment, folder = Experiment(context), context.workdir / "tuning"
+    experiment, folder = open_plan(context), context.workdir / "tuning"
     try:
         tune = TuneConfig(**context.config.tune)
         check_space(experiment, tune)
@@ -50,7 +49,7 @@ def run(context: Context) -> dict[str, Any]:
     return {"trials_per_arm": tune.num_trials}
 
 
-def check_space(experiment: Experiment, tune: TuneConfig) -> None:
+def check_space(experiment: TrainingPlan, tune: TuneConfig) -> None:
     """Raises UserError before the first trial, naming the setting that could not be trained."""
     config = experiment.context.config
     if tune.task not in experiment.tasks:
@@ -67,17 +66,14 @@ def check_space(experiment: Experiment, tune: TuneConfig) -> None:
             _check_setting(experiment, tune.task, {dimension.key: value})
 
 
-def _check_setting(experiment: Experiment, task: str, setting: Settings) -> None:
-    trial = trial_experiment(experiment, setting, "")
-    config = trial.context.config
+def _check_setting(experiment: TrainingPlan, task: str, setting: Settings) -> None:
     try:
-        make_recipe(trial.pretrain_task(), config.pretrain, None)
-        make_recipe(trial.finetune_task(task), config.finetune[task], None)
+        trial_experiment(experiment, setting, "").check_recipes(task)
     except (UserError, ValueError) as error:
         raise UserError(f"config.tune.space: with {setting}: {error}") from error
 
 
-def _arms(experiment: Experiment, tune: TuneConfig) -> tuple[str, ...]:
+def _arms(experiment: TrainingPlan, tune: TuneConfig) -> tuple[str, ...]:
     unknown = set(tune.arms) - set(experiment.arms)
     if unknown or len(set(tune.arms)) < len(tune.arms):
         known = ", ".join(experiment.arms)
@@ -85,11 +81,10 @@ def _arms(experiment: Experiment, tune: TuneConfig) -> tuple[str, ...]:
     return tune.arms or experiment.arms
 
 
-def _tune_arm(experiment: Experiment, arm: str, tune: TuneConfig) -> list[Trial]:
+def _tune_arm(experiment: TrainingPlan, arm: str, tune: TuneConfig) -> list[Trial]:
     """Runs what is missing of an arm's trials; its data are opened once."""
     context = experiment.context
-    seeds = () if arm == REAL else context.seeds[: tune.num_seeds]
-    held = replace(experiment, opened={(arm, str(s)): experiment.synthetic(arm, s) for s in seeds})
+    held = experiment.opened_for(arm, tune.num_seeds)
     trials = search(
         context.workdir / "tuning" / "study.db",
         arm,

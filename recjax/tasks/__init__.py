@@ -20,6 +20,7 @@ from recjax.tasks.next_item import NextItem
 from recjax.tasks.next_session import NextSession
 from recjax.tasks.parameters import transfer
 from recjax.tasks.replaced_item import ReplacedItem
+from recjax.tasks.row_click import RowClick
 from recjax.tasks.sequence_contrast import SequenceContrast
 from recjax.tasks.text_alignment import TextAlignment
 from recjax.tasks.text_task import TextTask
@@ -37,6 +38,7 @@ __all__ = [
     "NextItem",
     "NextSession",
     "ReplacedItem",
+    "RowClick",
     "SequenceContrast",
     "TextAlignment",
     "TextTask",

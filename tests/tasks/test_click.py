@@ -1,9 +1,12 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
+from recjax.expansion.on_device import Adversary
 from recjax.losses import sigmoid_cross_entropy
 from recjax.tasks import Click
 
@@ -88,6 +91,36 @@ def test_members_and_dropout_keys(click, click_batch, constants):
     one = jax.tree.map(lambda x: x[1], (params, batch, keys))
     np.testing.assert_allclose(single(*one), together[1], rtol=1e-5)
     assert abs(float(single(*one[:2], keys[0]) - together[1])) > 1e-6
+
+
+def test_din_reads_the_embedded_history_and_no_block(click, click_batch, constants):
+    task = dataclasses.replace(click[0], head="din")
+    params = jax.jit(task.init)(jax.random.key(0))
+
+    def loss(params):
+        return task.loss(params, click_batch, constants, keys=None, train=True)["click"][0]
+
+    grads = jax.jit(jax.grad(loss))(params)["encoder"]
+    assert np.any(grads["embedding"]["item"]["table"])
+    assert not any(np.any(leaf) for leaf in jax.tree.leaves(grads["layers_0"]))
+    with pytest.raises(ValueError, match="head 'dim' is unknown; known: encoder, din"):
+        dataclasses.replace(task, head="dim")
+
+
+def test_adversary_adds_the_loss_of_shifted_histories(click, click_batch, constants):
+    (task, params, _), keys = click, jax.random.split(jax.random.key(1), 4)
+
+    def losses(size, train):
+        changed = dataclasses.replace(task, adversary=Adversary("fgm", size=size))
+        return jax.jit(
+            lambda params: changed.loss(params, click_batch, constants, keys=keys, train=train)
+        )(params)
+
+    far = losses(0.02, True)
+    assert far["click_adversarial"][0] > far["click"][0]
+    still = losses(0.0, True)
+    np.testing.assert_allclose(still["click_adversarial"], still["click"], rtol=1e-5)
+    assert set(losses(0.02, False)) == {"click"}
 
 
 def test_training_separates_clicked_from_unclicked(click, click_batch, constants):

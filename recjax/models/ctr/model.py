@@ -57,9 +57,21 @@ class CtrModel(nn.Module):
 
     config: CtrConfig
 
-    @nn.compact
+    def setup(self) -> None:
+        """Declares the head and the tables that it uses."""
+        config = self.config
+        self.head = find_head(config.head)(config)
+        if self.head.uses_fields:
+            self.embedding = Fields(config, config.embedding_dim)
+        if self.head.uses_linear:
+            self.linear = Fields(config, 1)
+
     def __call__(
-        self, ids: jax.Array, values: jax.Array | None, keys: jax.Array | None = None
+        self,
+        ids: jax.Array,
+        values: jax.Array | None,
+        keys: jax.Array | None = None,
+        shift: jax.Array | None = None,
     ) -> jax.Array:
         """Computes logits.
 
@@ -67,20 +79,21 @@ class CtrModel(nn.Module):
             ids: int32 [B, S], rows of the table.
             values: float32 [B, S], factors of the rows; None for ones.
             keys: typed PRNG keys [B] for dropout in training, None outside of it.
+            shift: float32 [B, F, D], added to the field vectors; None for nothing.
 
         Returns:
             float32 [B, K], log-odds of a click, one column a stream of the head.
         """
-        config = self.config
-        head = find_head(config.head)(config, name="head")
-        # A head of linear terms alone is told how many rows there are, and nothing else of fields.
-        fields = jnp.zeros((len(ids), 0, 0))
-        if head.uses_fields:
-            fields = Fields(config, config.embedding_dim, name="embedding")(ids, values)
-        linear = None
-        if head.uses_linear:
-            linear = Fields(config, 1, name="linear")(ids, values)[..., 0]
-        return head(fields.astype(jnp.dtype(config.dtype)), linear, keys)
+        fields = self.embed(ids, values)
+        fields = fields if shift is None else fields + shift
+        linear = self.linear(ids, values)[..., 0] if self.head.uses_linear else None
+        return self.head(fields.astype(jnp.dtype(self.config.dtype)), linear, keys)
+
+    def embed(self, ids: jax.Array, values: jax.Array | None) -> jax.Array:
+        """Returns field vectors float32 [B, F, D]; [B, 0, 0] for a head that has none."""
+        if not self.head.uses_fields:
+            return jnp.zeros((len(ids), 0, 0))
+        return self.embedding(ids, values)
 
 
 def find_head(name: str) -> type[Head]:

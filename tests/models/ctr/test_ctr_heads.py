@@ -14,6 +14,12 @@ N, ROWS = F * D, 6
 CROSS, BLOCK, MASK = (7, 5), 9, 2.0
 IDS = jnp.array([[r % 3, 3 + (2 * r) % 4, 7 + (3 * r) % 4] for r in range(ROWS)], jnp.int32)
 
+# Gradient and bfloat16 are a compile more for each head: the quick suite takes a few.
+QUICK_AND_SLOW = [
+    head if head in ("fm", "dcnv2", "finalmlp") else pytest.param(head, marks=pytest.mark.slow)
+    for head in HEADS
+]
+
 TABLE, LINEAR = V * D, V + 1
 M = round(MASK * N)
 
@@ -98,6 +104,7 @@ def test_logits_are_those_of_the_paper(made):
     np.testing.assert_allclose(run(params, IDS).T.squeeze(), expected, rtol=2e-4, atol=2e-5)
 
 
+@pytest.mark.parametrize("made", QUICK_AND_SLOW, indirect=True)
 def test_gradient_is_the_slope(made):
     _, _, params, run = made
 
@@ -126,6 +133,7 @@ def test_rows_do_not_see_each_other_and_order_of_fields_counts_for_some_only(mad
     assert same == (name in ("lr", "fm"))
 
 
+@pytest.mark.parametrize("made", QUICK_AND_SLOW, indirect=True)
 def test_bfloat16_computes_about_the_same(made):
     name, model, params, run = made
     short = CtrModel(dataclasses.replace(model.config, dtype="bfloat16"))
