@@ -75,7 +75,7 @@ def auc_interval(
         ValueError: if only one class is present, or a score is NaN.
 
     Reference:
-        DeLong, DeLong and Clarke-Pearson (1988), Eq. 5 for one curve.
+        DeLong, DeLong and Clarke-Pearson (1988).
     """
     positive, placement = _placements(labels, scores)
     area = float(placement[positive].mean())

@@ -29,7 +29,7 @@ class Adversary:
 
     Reference:
         Miyato, Dai and Goodfellow (2017), "Adversarial Training Methods for Semi-Supervised Text
-        Classification", Eq. 5 and 6, for fgm; Madry et al. (2018), "Towards Deep Learning Models
+        Classification", for fgm; Madry et al. (2018), "Towards Deep Learning Models
         Resistant to Adversarial Attacks", Eq. 2.1, for pgd.
     """
 

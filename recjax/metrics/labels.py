@@ -125,7 +125,7 @@ def normalised_entropy(logits: Array, labels: Array, weights: Array) -> Array:
         Scalar; NaN when one of the two classes has no weight.
 
     Reference:
-        He et al. (2014), "Practical Lessons from Predicting Clicks on Ads at Facebook", Sec. 3.
+        He et al. (2014), "Practical Lessons from Predicting Clicks on Ads at Facebook".
     """
     xp = logits.__array_namespace__()
     total, weight = log_loss(logits, labels, weights)
@@ -182,7 +182,7 @@ def grouped_auc(
         (sum, weight) scalars; their ratio is the grouped AUC (GAUC). Sums of disjoint groups add.
 
     Reference:
-        Zhou et al. (2018), "Deep Interest Network", Eq. 8, with impressions as weights.
+        Zhou et al. (2018), "Deep Interest Network", with impressions as weights.
 
     Example:
         >>> import numpy as np

@@ -66,7 +66,7 @@ class RowClick:
             train: whether dropout is on (static).
 
         Reference:
-            Zhu et al. (2023), "FINAL", Eq. 10 to 12, for streams that teach each other.
+            Zhu et al. (2023), "FINAL", for streams that teach each other.
         """
         del constants
         keys = keys if train else None

@@ -67,7 +67,7 @@ class GatedCrossNetwork(CrossHead):
 
     Reference:
         Wang et al. (2023), "Towards Deeper, Lighter and Interpretable Cross Network for CTR
-        Prediction", Eq. 2.
+        Prediction".
     """
 
     def cross(self, x0: jax.Array, x: jax.Array, index: int) -> jax.Array:

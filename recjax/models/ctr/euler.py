@@ -20,7 +20,7 @@ class EulerNet(Head):
     and an implicit one, a dense layer over real and imaginary parts alike; both are added.
 
     Reference:
-        Tian et al. (2023), "EulerNet", Eq. 5 to 13.
+        Tian et al. (2023), "EulerNet: Adaptive Feature Interaction Learning via Euler's Formula".
     """
 
     @nn.compact

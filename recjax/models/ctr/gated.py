@@ -19,7 +19,7 @@ class FinalMlp(Head):
     A gate is made from a learned vector: one importance per entry, the same in every row.
 
     Reference:
-        Mao et al. (2023), "FinalMLP", Eq. 4 to 10.
+        Mao et al. (2023), "FinalMLP: An Enhanced Two-Stream MLP Model for CTR Prediction".
     """
 
     @nn.compact
@@ -64,7 +64,7 @@ class FinalNet(Head):
     `recjax.tasks.row_click`). A layer is a dense layer twice as wide, h1 + h1 * h2 of its halves.
 
     Reference:
-        Zhu et al. (2023), "FINAL: Factorized Interaction Layer for CTR Prediction", Eq. 3 to 9.
+        Zhu et al. (2023), "FINAL: Factorized Interaction Layer for CTR Prediction".
     """
 
     @nn.compact
@@ -99,7 +99,7 @@ class MaskNet(Head):
     block is relu(norm(W (V * norm(x)))).
 
     Reference:
-        Wang, She and Zhang (2021), "MaskNet", Eq. 4 to 9, parallel MaskNet.
+        Wang, She and Zhang (2021), "MaskNet", the parallel form.
     """
 
     @nn.compact
