@@ -1,0 +1,119 @@
+"""What is run, word by word: one golden file a spec, and the real gcloud's own parser over it.
+
+After a wanted change:  REWRITE_GOLDEN=1 python -m pytest tests/launch/test_commands.py
+"""
+
+import json
+import os
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from launch import commands, scripts
+from launch.plan import all_commands, aot_lines, plan_lines
+from launch.spec import load_spec
+
+ROOT = Path(__file__).resolve().parents[2]
+GOLDEN = Path(__file__).parent / "golden"
+SPECS = sorted((ROOT / "launch/specs").glob("[!_]*.py"))
+ARGUMENTS = ["--config", "configs/smoke.py", "--config.seed=3"]
+gcloud = shutil.which("gcloud")
+
+
+def lines_of(path: Path) -> list[str]:
+    spec, lines = load_spec(str(path)), []
+    for verb, found in all_commands(spec, ARGUMENTS).items():
+        lines += [f"# {verb}", *(shlex.join(command) for command in found)]
+    return lines
+
+
+def test_every_spec_is_here() -> None:
+    assert {path.stem for path in SPECS} == {
+        *("existing", "v5e16_pod", "v5e1", "v5e8_spot", "v5p2slice", "v6e8_flex"),
+    }
+
+
+@pytest.mark.parametrize("path", SPECS, ids=lambda path: path.stem)
+def test_commands_are_the_golden_ones(path: Path) -> None:
+    golden, found = GOLDEN / f"{path.stem}.txt", "\n".join(lines_of(path)) + "\n"
+    if os.environ.get("REWRITE_GOLDEN"):
+        golden.write_text(found)
+    assert found == golden.read_text()
+
+
+def test_plan_prints_the_same_lines_and_the_price() -> None:
+    path = ROOT / "launch/specs/v5e8_spot.py"
+    text = "\n".join(plan_lines(load_spec(str(path)), ARGUMENTS))
+    assert all(line in text for line in lines_of(path))
+    assert "at most $9.60 an hour, $115.20 in max_hours = 12" in text
+
+
+def test_plan_shows_what_the_tpu_compiler_said(tmp_path: Path) -> None:
+    record, row = tmp_path / "aot.json", {"config": "c.py", "accelerator": "v6e-8"}
+    record.write_text(json.dumps({"rows": [{**row, "verdict": "fits, 1.00 of 31.25 GiB"}]}))
+    for words in (["--config", "c.py"], ["--config=c.py"]):
+        (line,) = aot_lines("v6e-8", words, record)
+        assert line == "ahead of time, c.py as shipped: fits, 1.00 of 31.25 GiB"
+    assert aot_lines("v6e-4", ["--config=c.py"], record) == []
+
+
+def test_words_survive_the_shell_of_the_worker() -> None:
+    spec = load_spec(str(SPECS[0]), ["env=A=x y"])
+    line = scripts.start(spec, 1, {}, ["--config.name=it's $HOME", "two  spaces"])
+    (words,) = [shlex.split(line)]
+    assert "A=x y" in words and "--config.name=it's $HOME" in words and "two  spaces" in words
+
+
+def test_data_in_the_bucket_are_read_from_its_mount() -> None:
+    spec = load_spec(str(SPECS[0]), ["workdir=gs://b/run"])
+    words = shlex.split(
+        scripts.start(spec, 0, {}, ["--config.data.path=gs://b/log.csv", "gs://c/x"])
+    )
+    assert "--config.data.path=~/.recjax/gcs/b/log.csv" in words and "gs://c/x" in words
+    assert words[-1] == "~/.recjax/gcs/b/run"
+
+
+def test_first_worker_alone_deletes_at_the_end() -> None:
+    spec, facts = load_spec(str(SPECS[0])), {"RECJAX_AT_END": "gcloud delete"}
+    assert "RECJAX_AT_END" in scripts.start(spec, 0, facts, [])
+    assert "RECJAX_AT_END" not in scripts.start(spec, 1, facts, [])
+
+
+def test_ways_to_reach_a_worker() -> None:
+    path = str(SPECS[0])
+    through = commands.ssh(load_spec(path, ["iap=true"]), "z", "n", 0, "ls")
+    assert through[:2] == ["gcloud", "alpha"] and "--tunnel-through-iap" in through
+    inside = commands.ssh(load_spec(path, ["internal_ips=true"]), "z", "n", 0, "ls")
+    assert inside[1] == "compute" and "--internal-ip" in inside
+
+
+@pytest.mark.skipif(gcloud is None, reason="gcloud is not installed")
+@pytest.mark.slow
+@pytest.mark.parametrize("changes", [[], ["iap=true"], ["internal_ips=true", "project=p"]])
+def test_real_gcloud_knows_every_word(changes: list[str]) -> None:
+    wrong = []
+    extra = {"mode=direct", "network=n", "subnetwork=s", "service_account=a@b"} if changes else ()
+    for path in SPECS:
+        sets = [*changes, *(() if path.stem in ("v5p2slice", "v6e8_flex") else extra)]
+        for found in all_commands(load_spec(str(path), sets), ARGUMENTS).values():
+            wrong += [complaint for command in found if (complaint := lint(command))]
+    assert not wrong, "\n".join(wrong)
+
+
+def lint(command: list[str], known: dict[str, str] = {}) -> str:  # noqa: B006  (a cache)
+    line = shlex.join(command)
+    if line not in known:
+        ask = [str(gcloud), "meta", "lint-gcloud-commands", f"--command-string={line}"]
+        answer = json.loads(subprocess.run(ask, capture_output=True, text=True).stdout)
+        known[line] = "" if answer[0]["success"] else f"{line}: {answer[0]['error_message']}"
+    return known[line]
+
+
+@pytest.mark.skipif(gcloud is None, reason="gcloud is not installed")
+@pytest.mark.slow
+def test_real_gcloud_refuses_a_wrong_word() -> None:
+    assert lint(["gcloud", "compute", "tpus", "describe", "x"])
+    assert lint(["gcloud", "compute", "tpus", "tpu-vm", "create", "x", "--zone=z", "--spto"])
