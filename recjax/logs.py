@@ -32,13 +32,21 @@ _PLAIN_SECONDS = 15.0  # without a terminal, a line at most this often
 
 
 class Progress:
-    """Shows stage, step, rate and time left; keeps progress.json fresh for a watcher."""
+    """Shows stage, step, rate and time left; keeps progress.json fresh for a watcher.
 
-    def __init__(self, workdir: Workdir, console: Console) -> None:
+    Args:
+        workdir: of the run; progress.json there counts its attempts.
+        console: where a person looks.
+        revision: of the code that runs.
+    """
+
+    def __init__(self, workdir: Workdir, console: Console, revision: str = "") -> None:
         self._path = workdir / "progress.json"
         self.console = console
         previous = json.loads(self._path.read_text()) if self._path.exists() else {}
-        self._facts: dict[str, Any] = {"attempt": previous.get("attempt", 0) + 1}
+        attempt = previous.get("attempt", 0) + 1
+        self._run: dict[str, Any] = {"attempt": attempt, "revision": revision}
+        self._facts = dict(self._run)
         self._written = self._printed = 0.0
         self._bar: RichProgress | None = None
         self._task: TaskID | None = None
@@ -46,7 +54,7 @@ class Progress:
     def stage(self, name: str) -> None:
         """Announces a stage."""
         self.close()
-        self._facts = {"attempt": self._facts["attempt"], "stage": name, "step": 0}
+        self._facts = {**self._run, "stage": name, "step": 0}
         self.console.print(f"[bold]{name}[/bold]")
         self._write()
 

@@ -4,7 +4,8 @@
     python -m recjax.main --config configs/quickstart.py --dry_run
     python -m recjax.main --config configs/quickstart.py --aot v5e-8
 
-Exit codes: 0 done; 1 unexpected failure; 2 bad flags, config or data; 42 interrupted and saved.
+Exit codes: 0 done; 1 unexpected failure; 2 bad flags, config or data; 3 other devices than
+RECJAX_EXPECT_BACKEND and RECJAX_EXPECT_DEVICES name; 42 interrupted and saved.
 Several processes run it alike on one shared work directory, see `recjax.distributed`.
 """
 
@@ -21,10 +22,10 @@ from ml_collections import ConfigDict, config_flags
 from rich.console import Console
 
 from recjax import distributed, interrupts
-from recjax.errors import Interrupted, UserError
+from recjax.errors import Interrupted, UserError, WrongDevices
 from recjax.workdir import STAGES
 
-DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 42
+DONE, FAILED, BAD_INPUT, WRONG_DEVICES, INTERRUPTED = 0, 1, 2, 3, 42
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 _HELP = """\
@@ -103,6 +104,9 @@ def main(argv: list[str]) -> int:
     try:
         interrupts.install()
         return _run(argv, console)
+    except WrongDevices as error:
+        _refuse(str(error))
+        return WRONG_DEVICES
     except UserError as error:
         return _refuse(str(error))
     except Interrupted:
@@ -138,7 +142,9 @@ def _run(argv: list[str], console: Console) -> int:
     distributed.start()
     interrupts.install()  # again: JAX took SIGTERM for itself when several processes met
     from recjax import stages as runner
+    from recjax.parallel.hardware import check_devices
 
+    check_devices(os.environ)
     runner.run_stages(command.config, command.workdir, command.stages, command.redo, console)
     return DONE
 

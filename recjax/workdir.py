@@ -108,8 +108,12 @@ class Workdir:
         """Creates the directory where absent.
 
         Raises:
-            UserError: if it is a file or not writable.
+            UserError: if it is a URL, a file or not writable.
         """
+        if "://" in str(root):  # would become a folder of that name, here
+            raise UserError(
+                f"--workdir {root}: give a folder; mount the bucket (gcsfuse), as launch/ does"
+            )
         path = Path(root).expanduser().resolve()
         try:
             path.mkdir(parents=True, exist_ok=True)

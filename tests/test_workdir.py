@@ -78,3 +78,10 @@ def test_json_round_trip_leaves_nothing_beside(tmp_path):
 
 def test_first_difference_finds_missing_keys():
     assert first_difference({"a": {"b": 1}}, {"a": {}}) == ("a.b", 1, None)
+
+
+def test_url_is_refused_and_leaves_no_folder_of_its_name(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="gs://bucket/run: give a folder; mount the bucket"):
+        Workdir.open("gs://bucket/run")
+    assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""What the devices can do and hold: peak operations a second, memory there is, memory used.
+"""What the devices are, can do and hold: peak operations a second, memory there is, memory used.
 
 Peaks are the makers' figures for dense bfloat16 products of one JAX device; a CPU has none that is
 published per core and clock, so utilisation is not given there. CPU devices share the machine's
@@ -8,11 +8,13 @@ memory, or what the control group of this process leaves of it.
 import os
 import resource
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
+
+from recjax.errors import UserError, WrongDevices
 
 GIB = 1 << 30
 PEAK_FLOPS = {  # device_kind begins with the key; the longest key decides
@@ -26,6 +28,32 @@ PEAK_FLOPS = {  # device_kind begins with the key; the longest key decides
     "NVIDIA H100 PCIe": 756e12,
     "NVIDIA H200": 989e12,
 }
+
+
+def check_devices(environment: Mapping[str, str]) -> None:
+    """Compares the devices with RECJAX_EXPECT_BACKEND and RECJAX_EXPECT_DEVICES, where given.
+
+    A busy or broken TPU makes JAX fall back to the CPU with no more than a warning.
+
+    Args:
+        environment: of this process.
+
+    Raises:
+        WrongDevices: when JAX found others; of all processes, not of this host.
+        UserError: when the number is none.
+    """
+    backend = environment.get("RECJAX_EXPECT_BACKEND", "")
+    count = environment.get("RECJAX_EXPECT_DEVICES", "")
+    if count and not count.isdecimal():
+        raise UserError(f"RECJAX_EXPECT_DEVICES = {count!r}; give a whole number")
+    if not backend and not count:
+        return
+    found, number = jax.default_backend(), jax.device_count()
+    if found != (backend or found) or number != int(count or number):
+        raise WrongDevices(
+            f"expected {count or 'some'} devices of {backend or 'any kind'} "
+            f"(RECJAX_EXPECT_*), JAX found {number} of {found}"
+        )
 
 
 def peak_flops(devices: Sequence[Any]) -> float | None:

@@ -4,7 +4,9 @@ The names of the compiler and of gcloud differ: `v5litepod-8` is `v5e:2x4`, and 
 cores. Usable memory is what the TPU compiler itself says when a program is too large.
 """
 
+import dataclasses
 import difflib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -32,6 +34,7 @@ class Topology:
 _LITE = {1: "1x1", 4: "2x2", 8: "2x4", 16: "4x4", 32: "4x8", 64: "8x8", 128: "8x16", 256: "16x16"}
 _HOST_BOUNDS = {1: (1, 1, 1), 8: (2, 4, 1)}  # one host up to 8 chips, else 4 chips a host
 _BY_CORES = {8: "2x2x1", 16: "2x2x2", 32: "2x2x4", 64: "2x4x4", 128: "4x4x4"}
+_SLICES = re.compile(r"([2-9]|[1-9]\d+)x(?=v)")  # "2xv5e-8": two slices that train as one
 _ALIASES = {"v5e": "v5litepod", "v5lite": "v5litepod"}  # what people write
 
 
@@ -55,12 +58,27 @@ def known_topologies() -> dict[str, Topology]:
 def find_topology(accelerator: str) -> Topology:
     """Returns the topology of an accelerator type; `v5e-8` is taken for `v5litepod-8`.
 
+    Args:
+        accelerator: gcloud's type; with "2x" before it, two such slices.
+
     Raises:
         UserError: for an unknown type, naming near ones.
     """
-    family, _, size = accelerator.strip().lower().partition("-")
+    wanted = accelerator.strip().lower()
+    if slices := _SLICES.match(wanted):
+        return _several(find_topology(wanted[slices.end() :]), int(slices[1]))
+    family, _, size = wanted.partition("-")
     name, known = f"{_ALIASES.get(family, family)}-{size}", known_topologies()
     if name not in known:
         near = difflib.get_close_matches(name, known, 4, cutoff=0.5) or list(known)
         raise UserError(f"--aot {accelerator}: unknown accelerator type; e.g. {', '.join(near)}")
     return known[name]
+
+
+def _several(topology: Topology, count: int) -> Topology:
+    return dataclasses.replace(
+        topology,
+        accelerator=f"{count}x{topology.accelerator}",
+        num_devices=count * topology.num_devices,
+        settings={**topology.settings, "num_slices": count},
+    )

@@ -54,7 +54,7 @@ def run_stages(
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # a resumed run compiles nothing twice
         jax.config.update("jax_compilation_cache_dir", str(workdir / ".compiled"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
-    context = Context(config, workdir, Progress(workdir, console))
+    context = Context(config, workdir, Progress(workdir, console, _git_revision()))
     state = "failed"
     try:
         for stage in stages:
@@ -190,6 +190,9 @@ def _plain(value: Any) -> Any:
 
 
 def _git_revision() -> str:
+    """What the launcher says of the code it sent, or git of the checkout."""
+    if "RECJAX_REVISION" in os.environ:
+        return os.environ["RECJAX_REVISION"]
     folder = Path(__file__).resolve().parents[2]
     try:
         return subprocess.run(

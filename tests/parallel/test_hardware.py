@@ -1,9 +1,12 @@
 import os
+from pathlib import Path
 from types import SimpleNamespace
 
 import jax
 import pytest
 
+from recjax import interrupts, main
+from recjax.errors import UserError, WrongDevices
 from recjax.parallel import hardware
 
 
@@ -59,3 +62,30 @@ def test_peak_memory_is_the_devices_where_they_tell(monkeypatch):
     told = [device("x", stats={"peak_bytes_in_use": size << 30}) for size in (2, 3)]
     monkeypatch.setattr(hardware.jax, "local_devices", lambda: told)
     assert hardware.peak_memory_gib() == 3
+
+
+@pytest.mark.parametrize(("backend", "devices"), [("cpu", "8"), ("cpu", ""), ("", "8"), ("", "")])
+def test_expected_devices_are_accepted(backend, devices):
+    hardware.check_devices({"RECJAX_EXPECT_BACKEND": backend, "RECJAX_EXPECT_DEVICES": devices})
+
+
+@pytest.mark.parametrize(
+    ("environment", "error", "message"),
+    [
+        ({"RECJAX_EXPECT_BACKEND": "tpu"}, WrongDevices, "some devices of tpu.* 8 of cpu"),
+        ({"RECJAX_EXPECT_DEVICES": "4"}, WrongDevices, "expected 4 devices of any kind"),
+        ({"RECJAX_EXPECT_DEVICES": "many"}, UserError, "'many'; give a whole number"),
+    ],
+)
+def test_other_devices_are_refused(environment, error, message):
+    with pytest.raises(error, match=message):
+        hardware.check_devices(environment)
+
+
+def test_run_on_other_devices_ends_with_3(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(interrupts, "install", lambda: None)  # leaves the handlers of the session
+    monkeypatch.setenv("RECJAX_EXPECT_BACKEND", "tpu")
+    config = Path(__file__).parents[2] / "configs/smoke.py"
+    assert main.main([f"--config={config}", f"--workdir={tmp_path}", "--stages=prepare"]) == 3
+    assert "expected some devices of tpu" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
