@@ -240,5 +240,7 @@ def test_scripts_pass_shellcheck() -> None:
     if shellcheck is None:
         pytest.skip("no shellcheck here")
     scripts = ["launch/environment", "launch/quickstart", "launch/test", ".ci/run"]
+    scripts += ["launch/run_tpu.sh", "launch/slurm/gpu.sbatch"]
+    scripts += [str(path.relative_to(ROOT)) for path in ROOT.glob("launch/remote/*.sh")]
     done = subprocess.run([shellcheck, "-x", *scripts], cwd=ROOT, text=True, capture_output=True)
     assert done.returncode == 0, done.stdout
