@@ -1,10 +1,12 @@
 # ---
 # jupyter:
+#   accelerator: TPU
 #   colab:
+#     gpuType: V5E1
 #     provenance: []
 #   jupytext:
 #     cell_metadata_filter: tags
-#     notebook_metadata_filter: colab
+#     notebook_metadata_filter: accelerator,colab
 #     text_representation:
 #       extension: .py
 #       format_name: percent
@@ -35,7 +37,7 @@ OVERRIDES = ""  # e.g. "--config.seed=3 --config.data.simulated_shop.num_users=5
 
 # %% [markdown]
 # ## Install
-# Only on Colab; elsewhere the notebook uses the environment that it runs in.
+# Only on Colab and Kaggle; elsewhere the notebook uses the environment that it runs in.
 
 # %% tags=["install"]
 import glob
@@ -45,6 +47,8 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+
+MARK = "configs/default.py"  # where this is, there is recjax
 
 
 def on_colab() -> bool:
@@ -60,16 +64,16 @@ def accelerator_extra() -> str:
     return "[gpu]" if shutil.which("nvidia-smi") else ""
 
 
-if on_colab():
-    if not Path(CONFIG).exists() and not Path("recjax", CONFIG).exists():
+if on_colab() or "KAGGLE_KERNEL_RUN_TYPE" in os.environ:
+    if not Path(MARK).exists() and not Path("recjax", MARK).exists():
         if not SOURCE:
             raise SystemExit("Give SOURCE, the git address of recjax, in the first cell.")
         subprocess.run(["git", "clone", "--depth", "1", SOURCE, "recjax"], check=True)
-    if not Path(CONFIG).exists():
+    if not Path(MARK).exists():
         os.chdir("recjax")
     pip = [sys.executable, "-m", "pip", "install", "--quiet"]
     subprocess.run([*pip, "--editable", f".{accelerator_extra()}"], check=True)
-while not Path(CONFIG).exists() and Path.cwd() != Path.cwd().parent:
+while not Path(MARK).exists() and Path.cwd() != Path.cwd().parent:
     os.chdir("..")  # the notebook was opened in its own folder
 print("working in", Path.cwd())
 
@@ -139,6 +143,19 @@ for task, tables in results["tasks"].items():
         cells = "".join(f"{'-' if mean is None else f'{mean:.4f}':>16s}" for mean in means)
         print(f"{arm:24s}{cells}")
 
+# %% tags=["plot"]
+import matplotlib.pyplot as plt
+
+judged = results["tasks"]["next_item"]["arms"]
+bars = {arm: facts["metrics"]["ndcg_at_10"]["mean"] for arm, facts in judged.items()}
+bars = {arm: mean for arm, mean in bars.items() if mean is not None}
+figure, axes = plt.subplots(figsize=(7, 0.4 * len(bars) + 1))
+axes.barh(list(bars), list(bars.values()), color="#3b6ea5")
+axes.set_xlabel("NDCG@10, full ranking, test users")
+axes.invert_yaxis()
+figure.tight_layout()
+plt.show()
+
 # %% tags=["report"]
 import html
 
@@ -149,7 +166,17 @@ frame = f'<iframe srcdoc="{page}" width="100%" height="900" style="border:0"></i
 display(HTML(f"<div>{frame}</div>"))
 
 # %% [markdown]
+# ## Resume
+# The same command again: finished stages are skipped, an unfinished training goes on from its last
+# checkpoint. That is all there is to do after a session was cut off.
+
+# %% tags=["resume"]
+# !{RECJAX}
+
+# %% [markdown]
 # ## Your own log
+# `launch/colab/your_own_log.ipynb` takes an upload. In short:
+#
 # `--stages check` looks at a file, proposes the column mapping and writes a ready config:
 #
 # `python -m recjax.main --config configs/your_log.py --config.data.path=FILE --workdir runs/mine

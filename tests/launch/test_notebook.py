@@ -1,4 +1,4 @@
-"""The Colab notebook: in step with its source, installs only on Colab, and runs from end to end."""
+"""The notebooks: in step with their sources, install only on Colab and Kaggle, run to their end."""
 
 import os
 import subprocess
@@ -12,6 +12,8 @@ jupytext = pytest.importorskip("jupytext", reason="pip install 'recjax[test]'")
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = ROOT / "launch/colab/quickstart.py"
+SOURCES = sorted((ROOT / "launch/colab").glob("*.py"))
+each_notebook = pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
 TINY = " ".join(
     f"--config.{setting}"
     for setting in (
@@ -32,17 +34,33 @@ def tagged(notebook, tag: str):
     return cell
 
 
-def test_notebook_is_in_step_with_its_source() -> None:
-    source, notebook = jupytext.read(SOURCE), jupytext.read(SOURCE.with_suffix(".ipynb"))
-    advice = "run: jupytext --to ipynb launch/colab/quickstart.py"
+@each_notebook
+def test_notebook_is_in_step_with_its_source(path: Path) -> None:
+    source, notebook = jupytext.read(path), jupytext.read(path.with_suffix(".ipynb"))
+    advice = f"run: jupytext --to ipynb launch/colab/{path.name}"
     plain = [[(c.cell_type, c.source, c.metadata) for c in n.cells] for n in (source, notebook)]
     assert plain[0] == plain[1], advice
-    for key in ("colab", "kernelspec"):
-        assert source.metadata[key] == notebook.metadata[key], advice
+    for key in ("accelerator", "colab", "kernelspec"):
+        assert source.metadata.get(key) == notebook.metadata.get(key), advice
 
 
-def test_notebook_is_committed_without_outputs() -> None:
-    cells = jupytext.read(SOURCE.with_suffix(".ipynb")).cells
+@each_notebook
+def test_notebook_opens_on_a_tpu(path: Path) -> None:
+    metadata = jupytext.read(path.with_suffix(".ipynb")).metadata
+    assert metadata["accelerator"] == "TPU"
+    if "kaggle" not in path.stem:
+        assert metadata["colab"] == {"gpuType": "V5E1", "provenance": []}
+
+
+@each_notebook
+def test_notebooks_install_alike(path: Path) -> None:
+    cells = (tagged(jupytext.read(p), "install").source for p in (path, SOURCE))
+    assert next(cells) == next(cells)
+
+
+@each_notebook
+def test_notebook_is_committed_without_outputs(path: Path) -> None:
+    cells = jupytext.read(path.with_suffix(".ipynb")).cells
     code = [cell for cell in cells if cell.cell_type == "code"]
     assert code and all(not c.outputs and c.execution_count is None for c in code)
 
@@ -55,7 +73,7 @@ def run_install_cell(monkeypatch, folder: Path, parameters: str = "") -> list[li
         commands.append(command)
         if command[0] == "git":
             (folder / "recjax/configs").mkdir(parents=True)
-            (folder / "recjax/configs/quickstart.py").touch()
+            (folder / "recjax/configs/default.py").touch()
 
     monkeypatch.setattr(subprocess, "run", record)
     monkeypatch.chdir(folder)
@@ -82,6 +100,12 @@ def test_install_cell_run_again_does_not_clone_again(monkeypatch, tmp_path: Path
     assert len(again) == 1 and "pip" in again[0]
 
 
+def test_install_cell_on_kaggle_clones_and_installs(monkeypatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("KAGGLE_KERNEL_RUN_TYPE", "Interactive")
+    commands = run_install_cell(monkeypatch, tmp_path, "SOURCE = 'address'")
+    assert [command[0] for command in commands] == ["git", sys.executable]
+
+
 def test_install_cell_on_colab_without_an_address_says_so(monkeypatch, tmp_path, colab) -> None:
     with pytest.raises(SystemExit, match="SOURCE"):
         run_install_cell(monkeypatch, tmp_path)
@@ -92,26 +116,69 @@ def test_install_cell_elsewhere_installs_nothing_and_finds_the_root(monkeypatch)
     assert Path.cwd() == ROOT
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(1200)
-@pytest.mark.filterwarnings("ignore")  # the notebook machinery's own; the program runs outside
-def test_notebook_runs_to_the_report(tmp_path: Path, monkeypatch) -> None:
+def execute(path: Path, folder: Path, monkeypatch, settings: str):
+    """Runs a notebook to its end in this very interpreter; every command must end with 0."""
     nbclient = pytest.importorskip("nbclient", reason="pip install 'recjax[notebook]'")
     pytest.importorskip("ipykernel", reason="pip install 'recjax[notebook]'")
-    notebook = jupytext.read(SOURCE.with_suffix(".ipynb"))
-    settings = f"\nWORKDIR = {str(tmp_path / 'run')!r}\nOVERRIDES = {TINY!r}\n"
-    tagged(notebook, "parameters").source += settings
+    notebook = jupytext.read(path.with_suffix(".ipynb"))
+    tagged(notebook, "parameters").source += f"\nWORKDIR = {str(folder / 'run')!r}\n{settings}\n"
     for cell in notebook.cells:
         if cell.cell_type == "code" and cell.source.splitlines()[-1].startswith("!"):
             cell.source += "\nassert _exit_code == 0"
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
-    notebook.metadata.kernelspec.name = _own_kernel(tmp_path, monkeypatch)
+    notebook.metadata.kernelspec.name = _own_kernel(folder, monkeypatch)
     nbclient.NotebookClient(
-        notebook, timeout=900, resources={"metadata": {"path": str(SOURCE.parent)}}
+        notebook, timeout=900, resources={"metadata": {"path": str(path.parent)}}
     ).execute()
+    return notebook
+
+
+def has_plot(cell) -> bool:
+    return any("image/png" in output.get("data", {}) for output in cell.outputs)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.filterwarnings("ignore")  # the notebook machinery's own; the program runs outside
+def test_quickstart_runs_to_the_report(tmp_path: Path, monkeypatch) -> None:
+    notebook = execute(SOURCE, tmp_path, monkeypatch, f"OVERRIDES = {TINY!r}")
     verdict = tagged(notebook, "verdict").outputs[0]["text"]
     assert "ndcg_at_10" in verdict and "expanded" in verdict
+    assert has_plot(tagged(notebook, "plot"))
     assert "<iframe srcdoc=" in tagged(notebook, "report").outputs[0]["data"]["text/html"]
+    assert "(done before)" in str(tagged(notebook, "resume").outputs)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.filterwarnings("ignore")
+def test_own_log_runs_from_the_example_to_the_report(tmp_path: Path, monkeypatch) -> None:
+    small = " ".join(word for word in TINY.split() if "simulated_shop" not in word)
+    log = f"LOG = {str(tmp_path / 'log.csv')!r}"
+    source = jupytext.read(SOURCE.with_name("your_own_log.py"))
+    example = tagged(source, "log").source.partition("if not LOG")[0]
+    exec(f"from pathlib import Path\n{example}\nwrite_example(Path({str(tmp_path)!r}, 'log.csv'))")
+    settings = f"{log}\nOVERRIDES = {small!r}"
+    notebook = execute(SOURCE.with_name("your_own_log.py"), tmp_path, monkeypatch, settings)
+    assert tagged(notebook, "verdict").outputs[0]["text"].strip()
+    assert has_plot(tagged(notebook, "plot"))
+    assert "<iframe srcdoc=" in tagged(notebook, "report").outputs[0]["data"]["text/html"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.filterwarnings("ignore")
+def test_two_meshes_give_the_same_losses(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("JAX_NUM_CPU_DEVICES", "8")
+    words = "--config.logging.interval_steps=1"
+    settings = f"CONFIG = 'configs/smoke.py'\nOVERRIDES = {words!r}"
+    path = SOURCE.with_name("kaggle_v5e8.py")
+    notebook = execute(path, tmp_path, monkeypatch, settings)
+    cell = tagged(notebook, "losses")
+    apart = float(cell.outputs[0]["text"].split()[-2])
+    assert apart < 1e-4 and has_plot(cell)
+    table = str(tagged(notebook, "parameters_table").outputs)
+    assert "fsdp" in table
 
 
 def _own_kernel(folder: Path, monkeypatch) -> str:
