@@ -93,6 +93,7 @@ def past_of(record: Record, unreachable_since: float, progress_time: float, stat
     """
     now = time.time()
     return Past(
+        has_started=bool(record.started_at),
         is_recreation=bool(record.paid_since) and not record.asked_at,
         restarts=record.restarts,
         device_failures=record.device_failures,

@@ -99,6 +99,7 @@ class World:
 class Past:
     """What happened before, from the history file."""
 
+    has_started: bool = True  # this launch, a run
     is_recreation: bool = False  # there was a TPU, and no other one is asked for yet
     restarts: int = 0
     device_failures: int = 0
@@ -176,8 +177,8 @@ def _look_at_run(spec: Spec, world: World, past: Past) -> Decision:
         if past.unreachable_seconds > spec.idle_minutes * 60:
             return Decision(Action.DELETE, "LOST", "a worker does not answer, too long")
         return Decision(Action.WAIT, "LOST", "a worker does not answer")
-    if states == {"none"}:
-        return Decision(Action.START, "STARTING", "no worker has a run")
+    if states == {"none"} or not (past.has_started or "running" in states):
+        return Decision(Action.START, "STARTING", "no worker has a run of this launch")
     if "none" in states:
         return Decision(Action.START, "LOST", "some workers have no run", is_restart=True)
     ended = [w for w in world.workers if w.state != "running"]

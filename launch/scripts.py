@@ -80,9 +80,10 @@ def status(spec: Spec) -> str:
     return f"if test -e {REMOTE}/status.sh; then {line}; else echo recjax-worker none - - 0; fi"
 
 
-def stop(spec: Spec) -> str:
-    """Stops the run and frees the chips."""
+def stop(spec: Spec, forget: bool = False) -> str:
+    """Stops the run and frees the chips; with `forget` the host has no run afterwards."""
     line = f"bash {REMOTE}/stop.sh .recjax/runs/{spec.name} {_STOP_SECONDS}"
+    line += " forget" if forget else ""
     return f"if test -e {REMOTE}/stop.sh; then {line}; else echo recjax: stopped -; fi"
 
 

@@ -84,6 +84,14 @@ def _tell(launcher: Launcher, decision: Decision, told: str) -> str:
     return line
 
 
+def _try_to_stop(launcher: Launcher, world: World) -> None:
+    """A worker that cannot be stopped is no reason to go on paying."""
+    try:
+        stop(launcher, hosts_of(world))
+    except LaunchError as error:
+        launcher.say(str(error))
+
+
 def _note_capacity(launcher: Launcher) -> None:
     """From now on it costs, and nothing is waited for."""
     record = launcher.history.read()
@@ -115,7 +123,7 @@ def _end(launcher: Launcher, world: World, decision: Decision) -> int:
     if decision.action is Action.LIMIT:
         keeps = False
         if world.workers:
-            stop(launcher, hosts_of(world))
+            _try_to_stop(launcher, world)
     if spec.mode == "existing" or keeps or world.resource == "ABSENT":
         launcher.history.change(closed=decision.reason)
         return _CODES[decision.action]

@@ -96,7 +96,7 @@ def start(launcher: Launcher, world: World) -> None:
     """
     hosts = hosts_of(world)
     if any(worker.state != "none" for worker in world.workers):
-        stop(launcher, hosts)
+        stop(launcher, hosts, forget=True)  # or old exit codes would be taken for new ones
     code = sync(launcher, hosts)
     setup(launcher, hosts)
     _send_secrets(launcher, hosts)
@@ -138,9 +138,9 @@ def _send_secrets(launcher: Launcher, hosts: Sequence[Host]) -> None:
     launcher.on_all(hosts, [line] * len(hosts), "recjax: taken")
 
 
-def stop(launcher: Launcher, hosts: Sequence[Host]) -> None:
+def stop(launcher: Launcher, hosts: Sequence[Host], forget: bool = False) -> None:
     """Stops the run on all hosts at once and frees the chips."""
-    line = scripts.stop(launcher.spec)
+    line = scripts.stop(launcher.spec, forget)
     codes = launcher.on_all(hosts, [line] * len(hosts), "recjax: stopped")
     launcher.say(f"stopped; exit codes: {' '.join(codes)}")
 

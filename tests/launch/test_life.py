@@ -185,6 +185,15 @@ def test_own_fault_of_the_run_ends_the_launch(cloud, capsys) -> None:
 
 
 @pytest.mark.slow
+def test_launch_on_a_tpu_that_was_kept_runs_again(cloud) -> None:
+    assert watch(cloud.launcher(code=1, on_done="keep")) == 1
+    assert watch(cloud.launcher(steps=20, on_done="keep")) == 0
+    finish(cloud, cloud.launcher(steps=40))
+    assert '"step": 40' in (cloud.workdir / "progress.json").read_text()
+    assert cloud.counts("create") == 1
+
+
+@pytest.mark.slow
 def test_gcloud_is_never_given_255(cloud) -> None:
     launcher = cloud.launcher(code=255, max_restarts=0)
     assert watch(launcher) == 4

@@ -123,6 +123,13 @@ def test_waiting_for_capacity_ends() -> None:
         assert decide(SPEC, World(state), past).action is Action.LIMIT
 
 
+@pytest.mark.parametrize("code", [0, 1, 42])
+def test_end_of_an_earlier_launch_is_no_end_of_this_one(code: int) -> None:
+    past = Past(has_started=False)
+    assert decide(SPEC, active(ended(code), NONE), past).action is Action.START
+    assert decide(SPEC, active(running(), running()), past).word == "RUNNING"
+
+
 @pytest.mark.parametrize("world", [active(ended(3)), active(ended(1, infra=True))])
 def test_tpu_that_is_broken_twice_is_deleted(world: World) -> None:
     assert decide(SPEC, world, Past(device_failures=1)).action is Action.DELETE

@@ -131,6 +131,16 @@ def test_new_run_cancels_what_was_to_follow_the_last(tmp_path: Path) -> None:
     assert call("stop.sh", tmp_path, 20) == "recjax: stopped 42\n"
 
 
+def test_run_that_is_forgotten_leaves_its_log_alone(tmp_path: Path) -> None:
+    environment = {"RECJAX_AT_END": f"touch {tmp_path}/after", "RECJAX_AT_END_SECONDS": "1"}
+    start(tmp_path, "echo here", **environment)
+    wait_for(tmp_path / "exit_code")
+    assert call("stop.sh", tmp_path, 1, "forget") == "recjax: stopped 0\n"
+    assert call("status.sh", tmp_path, tmp_path) == "recjax-worker none - - 0\n"
+    time.sleep(1.5)
+    assert [path.name for path in tmp_path.iterdir() if path.name != "lock"] == ["log"]
+
+
 def test_bad_end_is_followed_by_nothing(tmp_path: Path) -> None:
     environment = {"RECJAX_AT_END": f"touch {tmp_path}/after", "RECJAX_AT_END_SECONDS": "0"}
     start(tmp_path, "exit 3", **environment)
