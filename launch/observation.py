@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from launch import commands, scripts
+from launch.errors import LaunchError
 from launch.gcloud import Answer, Result, Runner
 from launch.machine import Node, Worker, World
 from launch.spec import Spec
@@ -33,7 +34,11 @@ def observe(spec: Spec, runner: Runner) -> World:
 
 
 def find_resource(spec: Spec, runner: Runner) -> World:
-    """Looks for the resource in every zone of the spec; one uncertain answer makes all unknown."""
+    """Looks for the resource in every zone of the spec; one uncertain answer makes all unknown.
+
+    Raises:
+        LaunchError: when something else has its name; it is not touched.
+    """
     for zone in spec.zones:
         result = runner.run(commands.describe(spec, zone))
         if result.answer is Answer.ABSENT:
@@ -41,10 +46,9 @@ def find_resource(spec: Spec, runner: Runner) -> World:
         facts = read_json(result)
         if facts is None:
             return World("UNKNOWN", result.reason, zone)
-        complaint = differs(spec, facts)
-        return World(
-            "UNKNOWN" if complaint else _state(spec, facts), complaint or _why(facts), zone
-        )
+        if complaint := differs(spec, facts):
+            raise LaunchError(complaint)
+        return World(_state(spec, facts), _why(facts), zone)
     return World("ABSENT", zone=spec.zones[0])
 
 

@@ -10,9 +10,9 @@ mkdir -p "$home"
 exec 9>"$home/bootstrap.lock"
 flock 9 # a second launch waits here until the first has installed
 
+export PATH="$PATH:$HOME/.local/bin"
 if ! command -v uv >/dev/null; then
     python3 -m pip install --quiet --user uv # the image's own Python is too old for JAX
-    export PATH="$HOME/.local/bin:$PATH"
 fi
 sum="$({ cat requirements.txt && printf '%s\n' "$version" "$@"; } | sha256sum | cut -c 1-16)"
 environment="$home/venvs/$sum"

@@ -112,11 +112,12 @@ def test_uncertain_answers_are_waited_for(cloud) -> None:
 
 
 @pytest.mark.slow
-def test_same_name_of_another_type_is_refused_by_waiting(cloud) -> None:
+def test_same_name_of_another_type_is_refused_and_left(cloud) -> None:
     assert watch(cloud.launcher(), until_ready=True) == 0
-    launcher = cloud.launcher(accelerator="v5e-8", max_hours=1e-4)
-    assert watch(launcher) == 4
-    assert "tpu exists and is a v5litepod-4" in " ".join(launcher.said)
+    for verb in (watch, capacity.down):
+        with pytest.raises(LaunchError, match="tpu exists and is a v5litepod-4, the spec says v5"):
+            verb(cloud.launcher(accelerator="v5e-8"))
+    assert "tpu" in cloud.state["nodes"]
 
 
 @pytest.mark.slow
