@@ -44,7 +44,8 @@ Turns a behaviour log into a better recommender and an honest report.
   --dry_run         plan every training, print its parameters and memory a device, and end: 0 fits,
                     2 does not; sizes of the catalogue from DIR, or config.aot before prepare
   --aot TPU         compile the pretraining step for a TPU type (v5e-8, v5p-8, v6e-4, ...) that need
-                    not exist: memory, FLOPs, collectives, and whether it fits; config.aot sizes it
+                    not exist (2xv5e-8: two slices): memory, FLOPs, collectives, and whether it
+                    fits; config.aot sizes it
   --config.K=V      change one key, e.g. --config.data.path=events.parquet
 
 stages:

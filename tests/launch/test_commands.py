@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from launch import __main__ as cli
 from launch import commands, scripts
 from launch.plan import all_commands, aot_lines, plan_lines
 from launch.spec import load_spec
@@ -58,6 +59,29 @@ def test_plan_shows_what_the_tpu_compiler_said(tmp_path: Path) -> None:
         (line,) = aot_lines("v6e-8", words, record)
         assert line == "ahead of time, c.py as shipped: fits, 1.00 of 31.25 GiB"
     assert aot_lines("v6e-4", ["--config=c.py"], record) == []
+
+
+def readme_lines() -> list[list[str]]:
+    """The command lines of the README, with the words that it exports put in."""
+    found, exported = [], ""
+    for line in (ROOT / "README.md").read_text().splitlines():
+        if line.startswith("export SPEC="):
+            exported = shlex.split(line, comments=True)[1].partition("=")[2]
+        if line.startswith("python -m launch "):
+            found.append(shlex.split(line.replace("$SPEC", exported), comments=True)[3:])
+    return found
+
+
+@pytest.mark.parametrize("words", readme_lines(), ids=lambda words: words[0])
+def test_lines_of_the_readme_are_understood(words: list[str], monkeypatch) -> None:
+    monkeypatch.chdir(ROOT)
+    mine, theirs = cli._split(words)
+    options = cli._parser().parse_args(mine)
+    if options.verb in ("local", "aot"):
+        assert all(Path(config).exists() for config in options.configs)
+    elif options.verb != "VERB":
+        load_spec(options.spec, [w.replace("NAME", "x") for w in options.set])
+        cli._check_arguments(options.verb, theirs)
 
 
 def test_words_survive_the_shell_of_the_worker() -> None:
