@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh
 
 from recjax.parallel.rules import AXES
@@ -19,11 +20,12 @@ def make_mesh(axes: dict[str, int], devices: Sequence[Any] | None = None) -> Mes
         devices: what it is made of; None: all devices there are.
 
     Returns:
-        Mesh of automatic axes (`jax.make_mesh` alone would make explicit ones).
+        Mesh of automatic axes (`jax.make_mesh` alone would make explicit ones). Of several TPU
+        slices the first axis that can be cut over them is: they are joined by a slower network.
 
     Raises:
-        ValueError: for an unknown axis or a size below 1, and when the sizes do not multiply to the
-            number of devices.
+        ValueError: for an unknown axis or a size below 1, when the sizes do not multiply to the
+            number of devices, and when no axis can be cut over the slices.
 
     Example:
         >>> make_mesh({"data": -1}).axis_names
@@ -31,12 +33,22 @@ def make_mesh(axes: dict[str, int], devices: Sequence[Any] | None = None) -> Mes
     """
     devices = jax.devices() if devices is None else devices
     sizes = _sizes(axes, len(devices))
-    return jax.make_mesh(
-        tuple(sizes[name] for name in AXES),
-        AXES,
-        axis_types=(AxisType.Auto,) * len(AXES),
-        devices=devices,
-    )
+    shape, types = tuple(sizes[name] for name in AXES), (AxisType.Auto,) * len(AXES)
+    slices = {device.slice_index for device in devices if device.platform == "tpu"}
+    if len(slices) < 2:
+        return jax.make_mesh(shape, AXES, axis_types=types, devices=devices)
+    outer = _cut_over_slices(shape, len(slices))
+    inner = tuple(size // count for size, count in zip(shape, outer, strict=True))
+    return Mesh(mesh_utils.create_hybrid_device_mesh(inner, outer, devices), AXES, axis_types=types)
+
+
+def _cut_over_slices(shape: tuple[int, ...], slices: int) -> tuple[int, ...]:
+    """Into how many parts each axis is cut over the slices."""
+    axis = next((index for index, size in enumerate(shape) if size % slices == 0), None)
+    if axis is None:
+        sizes = dict(zip(AXES, shape, strict=True))
+        raise ValueError(f"parallel.mesh = {sizes}: no axis can be cut over {slices} slices")
+    return tuple(slices if index == axis else 1 for index in range(len(shape)))
 
 
 def _sizes(axes: dict[str, int], count: int) -> dict[str, int]:
