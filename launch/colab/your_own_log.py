@@ -104,7 +104,7 @@ if not LOG and on_colab():
 
     LOG = next(iter(files.upload()), "")
 if not LOG:
-    LOG = "runs/example_log.csv"
+    LOG = f"{WORKDIR}_example.csv"
     write_example(Path(LOG))
 print("the log is", LOG)
 

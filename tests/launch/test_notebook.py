@@ -154,12 +154,9 @@ def test_quickstart_runs_to_the_report(tmp_path: Path, monkeypatch) -> None:
 @pytest.mark.filterwarnings("ignore")
 def test_own_log_runs_from_the_example_to_the_report(tmp_path: Path, monkeypatch) -> None:
     small = " ".join(word for word in TINY.split() if "simulated_shop" not in word)
-    log = f"LOG = {str(tmp_path / 'log.csv')!r}"
-    source = jupytext.read(SOURCE.with_name("your_own_log.py"))
-    example = tagged(source, "log").source.partition("if not LOG")[0]
-    exec(f"from pathlib import Path\n{example}\nwrite_example(Path({str(tmp_path)!r}, 'log.csv'))")
-    settings = f"{log}\nOVERRIDES = {small!r}"
-    notebook = execute(SOURCE.with_name("your_own_log.py"), tmp_path, monkeypatch, settings)
+    path = SOURCE.with_name("your_own_log.py")
+    notebook = execute(path, tmp_path, monkeypatch, f"OVERRIDES = {small!r}")
+    assert (tmp_path / "run_example.csv").exists()
     assert tagged(notebook, "verdict").outputs[0]["text"].strip()
     assert has_plot(tagged(notebook, "plot"))
     assert "<iframe srcdoc=" in tagged(notebook, "report").outputs[0]["data"]["text/html"]
