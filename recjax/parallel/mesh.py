@@ -34,7 +34,8 @@ def make_mesh(axes: dict[str, int], devices: Sequence[Any] | None = None) -> Mes
     devices = jax.devices() if devices is None else devices
     sizes = _sizes(axes, len(devices))
     shape, types = tuple(sizes[name] for name in AXES), (AxisType.Auto,) * len(AXES)
-    slices = {device.slice_index for device in devices if device.platform == "tpu"}
+    # devices of a single slice may lack the attribute; on other platforms it means other things
+    slices = {getattr(d, "slice_index", 0) for d in devices if d.platform == "tpu"}
     if len(slices) < 2:
         return jax.make_mesh(shape, AXES, axis_types=types, devices=devices)
     outer = _cut_over_slices(shape, len(slices))
