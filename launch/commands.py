@@ -117,9 +117,9 @@ def checks(spec: Spec) -> dict[str, Command]:
             "gcloud",
             "services",
             "list",
-            "--enabled",
             *project,
             "--format=value(config.name)",
+            "--enabled",
         ],
     }
     if spec.bucket:
