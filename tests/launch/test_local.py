@@ -7,8 +7,10 @@ here it is proved that the launcher's way of starting, stopping and counting the
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +23,12 @@ from recjax.logs import read_metrics
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_SECONDS = 600
 SHORT = ["--config.pretrain.num_steps=20", "--config.logging.interval_steps=1"]
+LONG = [
+    "--config.pretrain.num_steps=60",
+    "--config.pretrain.eval_interval_steps=30",
+    "--config.checkpoint.interval_steps=10",
+    "--config.logging.interval_steps=4",
+]
 pytestmark = pytest.mark.xdist_group("processes")
 
 
@@ -97,3 +105,47 @@ def test_losses_are_those_of_one_process_on_one_device(prepared, tmp_path) -> No
             np.testing.assert_allclose(list(row.values()), list(other.values()), atol=1e-5)
     progress = json.loads((tmp_path / "2/progress.json").read_text())
     assert progress["state"] == "done" and progress["attempt"] == 2 and progress["revision"]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(prepared, tmp_path_factory) -> list[dict]:
+    return run(prepared, tmp_path_factory.mktemp("undisturbed") / "run", 2, 2, LONG)
+
+
+def started(prepared: Path, workdir: Path):
+    """A run of two processes that is well under way in its first training."""
+    shutil.copytree(prepared, workdir)
+    process = local(workdir, 2, 2, LONG)
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        assert process.poll() is None and time.monotonic() < deadline, process.communicate()[0]
+        progress = json.loads((workdir / "progress.json").read_text())
+        if progress.get("label") == "pretrain/real" and progress["step"] >= 14:
+            return process
+        time.sleep(0.05)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_stop_of_the_launcher_saves_the_same_step_on_all(prepared, undisturbed, tmp_path) -> None:
+    workdir = tmp_path / "run"
+    process = started(prepared, workdir)
+    process.send_signal(signal.SIGTERM)
+    code, out = finish(process)
+    assert code == 42 and "exit codes 42 42" in out, out
+    assert run(prepared, workdir, 2, 2, LONG) == undisturbed
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_worker_that_dies_ends_the_others_and_the_run_goes_on(
+    prepared, undisturbed, tmp_path
+) -> None:
+    workdir = tmp_path / "run"
+    process = started(prepared, workdir)
+    keeper = int(Path(f"{workdir}.launch/worker-1/pid").read_text())
+    children = subprocess.run(["pgrep", "-P", str(keeper)], capture_output=True, text=True).stdout
+    os.kill(int(children.split()[0]), signal.SIGKILL)
+    code, out = finish(process)
+    assert code == 137 and "exit codes 134 137" in out, out
+    assert run(prepared, workdir, 2, 2, LONG) == undisturbed
