@@ -74,8 +74,6 @@ class Workload:
 CHANGES = (
     {"dropout": 0.0},
     {"hidden_dim": 256},
-    {"length": 200},
-    {"items": 100_000},
 )
 
 
