@@ -30,7 +30,9 @@ def test_losses_agree_on_one_and_eight_devices(name):
     np.testing.assert_allclose(eight, losses_of(one_device(), name), rtol=1e-5, atol=1e-5)
 
 
-@EVERY_TASK
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=() if n == "click" else pytest.mark.slow) for n in TASKS]
+)
 def test_losses_agree_by_pmap(name, monkeypatch):
     if name == "mixture":  # pmap is refused where rows are compared
         monkeypatch.setitem(TASKS, name, of_single_rows(TASKS[name]))

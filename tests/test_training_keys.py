@@ -219,6 +219,7 @@ def test_arm_settings_decide_what_a_batch_holds(tmp_path, monkeypatch):
         sources("plain")
 
 
+@pytest.mark.slow
 def test_soft_targets_are_an_arms_own_and_taught_by_each_members_generator(tmp_path, monkeypatch):
     config = smoke.get_config()
     config.expansion.arms = {"plain": {"hmm_users": 1.0}, "soft": {"hmm_users": 1.0}}

@@ -183,6 +183,7 @@ def test_items_that_cannot_be_drawn_are_named(toolbox):
         hmm.sample_bound(key, params, np.array([0]), max_len=0)
 
 
+@pytest.mark.slow
 def test_conditional_rows_are_equal_on_one_and_on_eight_devices(toolbox):
     params, tables = _kernel_params(toolbox), hmm.make_tables(_kernel_params(toolbox))
     mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))

@@ -114,6 +114,7 @@ def kernel_model(toolbox):
     return params
 
 
+@pytest.mark.slow
 def test_candidates_and_sweeps_come_near_the_truth(toolbox, kernel_model):
     """Total variation of 20,000 fills from enumeration; its noise is about .007 and .015."""
     one = toolbox.random_events(np.random.default_rng(9), [4], 4)

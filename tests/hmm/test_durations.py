@@ -228,6 +228,7 @@ def test_rows_of_draws_do_not_depend_on_the_batch(params):
     np.testing.assert_array_equal(whole.items[8:], part.items)
 
 
+@pytest.mark.slow
 def test_stays_of_one_event_are_the_plain_chain(extreme, events):
     """D = 1 against no durations, with a transition that never stays."""
     one = _with_durations(extreme, most=1)

@@ -39,7 +39,11 @@ def _family(name, batches, settings):
 
 @pytest.mark.parametrize(
     ("family", "smoothing", "reseed_empty"),
-    [("plain", 0.0, True), ("category+kernel", 0.2, False), ("content", 0.1, False)],
+    [
+        ("plain", 0.0, True),
+        ("category+kernel", 0.2, False),
+        pytest.param("content", 0.1, False, marks=pytest.mark.slow),
+    ],
 )
 def test_every_member_is_the_single_fit(toolbox, logs, family, smoothing, reseed_empty):
     batches, held_out = logs

@@ -17,7 +17,7 @@ import sys
 import time
 from pathlib import Path
 
-FOLDER = Path(os.environ["FAKE_GCLOUD"])
+FOLDER = Path(os.environ.get("FAKE_GCLOUD", "."))
 HOSTS = int(os.environ.get("FAKE_HOSTS", "1"))
 
 

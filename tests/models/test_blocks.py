@@ -37,7 +37,7 @@ def _loss_and_gradient(config, params, batch, keys):
     [
         ("bert", True, "none"),
         ("bert", False, "full"),
-        ("bert", False, "dots"),
+        pytest.param("bert", False, "dots", marks=pytest.mark.slow),
         ("bert", True, "dots"),
         pytest.param("hstu", True, "dots", marks=pytest.mark.slow),
         pytest.param("gru", True, "full", marks=pytest.mark.slow),

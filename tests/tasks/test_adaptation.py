@@ -19,6 +19,7 @@ from recjax.tasks import Adaptation, NextItem, transfer
 from recjax.train import with_rows
 
 METHODS = ("lora", "adapter", "prefix")
+_ONE_QUICKLY = ["lora", *(pytest.param(m, marks=pytest.mark.slow) for m in METHODS[1:])]
 SMALL = {"rank": 2, "dim": 3, "length": 2}
 PLAIN = NextItem(replace(ENCODER, num_layers=2))
 CONSTANTS = {"item_category": jnp.asarray(TABLE.category_id)}
@@ -128,7 +129,7 @@ def assert_only(prefixes, before, state):
     assert all(any(prefix in name for prefix in prefixes) for name in kept)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", _ONE_QUICKLY)
 def test_exactly_the_new_parameters_and_the_head_move(method, tmp_path):
     before, state = run(settings_for(method))
     assert_only(("adapt/", "head/"), before, state)

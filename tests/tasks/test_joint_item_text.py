@@ -38,6 +38,7 @@ def test_items_are_learned_from_titles_and_titles_from_items(trained):
     assert losses[WORDS] < 0.4 * math.log(25)
 
 
+@pytest.mark.slow
 def test_the_item_in_view_is_what_tells_the_words(trained):
     params, constants = trained[0], make_constants()
     told = losses_of(TASK, params)

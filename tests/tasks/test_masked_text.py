@@ -10,6 +10,7 @@ from recjax.tasks import MaskedText
 TASK = MaskedText(ENCODER, TEXT, texts_per_row=4, mask_rate=0.3)
 
 
+@pytest.mark.slow
 def test_a_word_is_learned_from_the_other_word_of_the_title():
     _, losses = fit(TASK, 200)
     assert losses["masked_text"] < 0.5 * math.log(25)  # both words hidden now and then
