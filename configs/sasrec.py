@@ -9,10 +9,11 @@ Command:  python -m recjax.main --config configs/sasrec.py:beauty \
               --config.data.path=Beauty.txt.gz --workdir runs/sasrec_beauty
           python -m recjax.main --config configs/sasrec.py:ml1m \
               --config.data.path=ml-1m.txt.gz --workdir runs/sasrec_ml1m
-Time:     not measured at full length
-Result:   none yet: no run at full length; to be held against NDCG@10 .053 on Beauty and .180 on
-          ML-1M, five seeds
-Verified: 2026-11-24, a step of each training only (a test), JAX 0.10.2
+Time:     Beauty with --config.num_seeds=1: about 45 minutes of training on 2 CPU cores that did
+          other work too
+Result:   Beauty, test, seed 0: NDCG@10 / HR@10 .0551/.0907, counting floor .0516/.0815; validation
+          was still at its best at the last steps. ML-1M not run (to be held against .180)
+Verified: 2026-11-28, Beauty to the end with one seed, JAX 0.10.2
 """
 
 from ml_collections import ConfigDict
