@@ -5,8 +5,8 @@
 
 Every cell is an ordinary run of `recjax.main` (`configs/MODEL.py:SET`) in a folder below --runs;
 the same command again goes on where it was. A row per model, with its floor, after every cell.
-Leave-one-out, all items ranked, own history masked, half ranks on ties, settings and stopping by
-validation; `steps` are those of the best evaluation's training, to its end.
+Leave-one-out, all items ranked, own history masked, half ranks on ties; the settings are those of
+the configs, the evaluation that is kept is validation's best. `steps` are all that were trained.
 """
 
 from __future__ import annotations

@@ -203,6 +203,7 @@ class Experiment(TrainingPlan):
             settings=settings,
             batches=self._sequence_batches(arm, "pretrain", settings),
             start=None,
+            soft_targets=self._soft_targets(arm, "pretrain"),
         )
 
     def finetuning(self, name: str, arm: str) -> Training:
@@ -210,8 +211,9 @@ class Experiment(TrainingPlan):
         task, settings = self.finetune_task(name), self.context.config.finetune[name]
         if isinstance(task, NextItem):
             batches = self._sequence_batches(arm, "finetune", settings)
+            soft = self._soft_targets(arm, "finetune")
         else:
-            batches = self._click_train_batches(settings)
+            batches, soft = self._click_train_batches(settings), 0.0
         return self._training(
             stage=f"finetune/{name}",
             arm=arm,
@@ -219,6 +221,7 @@ class Experiment(TrainingPlan):
             settings=settings,
             batches=batches,
             start=self._pretrained(arm),
+            soft_targets=soft,
         )
 
     def trainings_to(self, name: str, arm: str) -> Iterator[Training]:
@@ -330,10 +333,11 @@ class Experiment(TrainingPlan):
         settings: ConfigDict,
         batches: grain.IterDataset,
         start: Tree | None,
+        soft_targets: float = 0.0,
     ) -> Training:
-        soft, constants = self._soft_targets(arm, stage), dict[str, Any](self.constants)
-        if soft and not isinstance(task, Click):
-            task, constants["teacher"] = with_soft_targets(task, soft), self._teacher
+        constants = dict[str, Any](self.constants)
+        if soft_targets and not isinstance(task, Click):
+            task, constants["teacher"] = with_soft_targets(task, soft_targets), self._teacher
         return self._make_training(
             stage=stage,
             arm=arm,
@@ -344,15 +348,15 @@ class Experiment(TrainingPlan):
             start=lambda fresh: fresh if start is None else transfer(start, fresh),
             evaluate=partial(self._validator, task),
             metric_name="auc" if isinstance(task, Click) else "ndcg_at_10",
-            compiled_as=f"{stage}, soft targets {soft}",  # else arms differ in their data only
+            # but for the targets, arms differ in their data only
+            compiled_as=f"{stage}, soft targets {soft_targets}",
         )
 
     def _soft_targets(self, arm: str, stage: str) -> float:
-        """Returns the weight of the generator in the next-item targets of a training."""
-        if arm not in self.arm_settings:
+        """Returns the weight of the generator in the next-item targets of a stage."""
+        if arm == REAL or not self.arm_settings[arm].enters(stage):
             return 0.0
-        settings = self.arm_settings[arm]
-        return settings.soft_targets if settings.enters(stage.partition("/")[0]) else 0.0
+        return self.arm_settings[arm].soft_targets
 
     @cached_property
     def _teacher(self) -> Teacher:

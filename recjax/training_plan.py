@@ -40,11 +40,6 @@ class TrainingPlan(abc.ABC):
 
     @property
     @abc.abstractmethod
-    def constants(self) -> Mapping[str, np.ndarray]:
-        """Arrays that the model looks up; every step gets them."""
-
-    @property
-    @abc.abstractmethod
     def arms(self) -> tuple[str, ...]:
         """What is compared."""
 

@@ -21,6 +21,7 @@ from recjax.recipe import make_encoder, make_recipe, optimizer_of
 from recjax.tasks import MaskedItem
 from recjax.train import with_rows
 
+SOFT = "transformer"  # an arm may be called as a strategy that is trained
 LOOP = {"num_steps": 77, "eval_interval_steps": 13, "early_stop_evals": 3}
 BATCHES = {"batch_size": 16, "pack": False}
 OPTIMIZER = {  # key: another value, and the end of the paths that it is about
@@ -222,8 +223,8 @@ def test_arm_settings_decide_what_a_batch_holds(tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_soft_targets_are_an_arms_own_and_taught_by_each_members_generator(tmp_path, monkeypatch):
     config = smoke.get_config()
-    config.expansion.arms = {"plain": {"hmm_users": 1.0}, "soft": {"hmm_users": 1.0}}
-    config.expansion.overrides = {"soft": {"soft_targets": 0.5, "use_in": "both"}}
+    config.expansion.arms = {"plain": {"hmm_users": 1.0}, SOFT: {"hmm_users": 1.0}}
+    config.expansion.overrides = {SOFT: {"soft_targets": 0.5, "use_in": "both"}}
     config.pretrain.objectives.update(masked_item=0.0, next_item=1.0)
     made = make_experiment(config, tmp_path, monkeypatch)
     drawn = ListSource(make_records("sequences", 24, 1))
@@ -233,7 +234,7 @@ def test_soft_targets_are_an_arms_own_and_taught_by_each_members_generator(tmp_p
     for seed in made.context.seeds:
         state = fit_tiny_generator(config, made, seed)
         save_generator(folder / f"seed_{seed}.npz", state)
-    plain, soft = made.pretraining("plain"), made.pretraining("soft")
+    plain, soft = made.pretraining("plain"), made.pretraining(SOFT)
     assert "teacher" not in plain.constants and "teacher" in soft.constants
     losses = []
     for training in (plain, soft):
@@ -244,11 +245,13 @@ def test_soft_targets_are_an_arms_own_and_taught_by_each_members_generator(tmp_p
         losses.append(np.asarray(training.step(state, batch, constants)[1]["train/loss"]))
         assert training.flops(batch) > 0
     assert (losses[0] != losses[1]).all()
-    assert "teacher" in made.finetuning("next_item", "soft").constants
-    assert "teacher" not in made.finetuning("click", "soft").constants
+    assert "teacher" in made.finetuning("next_item", SOFT).constants
+    assert "teacher" not in made.generator_training().constants
+    clicks = [made.finetuning("click", arm) for arm in ("plain", SOFT)]
+    assert "teacher" not in clicks[1].constants and clicks[0].step is clicks[1].step
     config.pretrain.objectives.update(masked_item=1.0, next_item=0.0)
     with pytest.raises(UserError, match="soft_targets needs the objective next_item"):
-        made.pretraining("soft")
+        made.pretraining(SOFT)
 
 
 def fit_tiny_generator(config, experiment, seed):

@@ -35,13 +35,13 @@ def expected_next_rows(
     """
     layout = time_major(layout)
     state = _next_states(params, layout, leave_out=leave_out)
-    own = params.items.block(0, params.items.num_items)
+    by_state = matmul(params.items.block(0, params.items.num_items).T, table)
     if params.kernel is None:
-        return jnp.swapaxes(matmul(state, matmul(own.T, table)), 0, 1)
+        return jnp.swapaxes(matmul(state, by_state), 0, 1)
     by_kernel, available = _kernel_rows(params.kernel, layout, table)
     mix = jnp.where(available[..., None], params.mix, 0.0)
-    by_state = matmul(state * (1.0 - mix), matmul(own.T, table))
-    return jnp.swapaxes(by_state + (state * mix).sum(-1, keepdims=True) * by_kernel, 0, 1)
+    mean = matmul(state * (1.0 - mix), by_state)
+    return jnp.swapaxes(mean + (state * mix).sum(-1, keepdims=True) * by_kernel, 0, 1)
 
 
 def _next_states(params: HmmParams, layout: Layout, *, leave_out: bool) -> jax.Array:
@@ -56,11 +56,12 @@ def _next_states(params: HmmParams, layout: Layout, *, leave_out: bool) -> jax.A
 
 def _kernel_rows(kernel: Kernel, layout: Layout, table: jax.Array) -> tuple[jax.Array, jax.Array]:
     """The mean row [T, B, D] under the kernel alone, and whether it has one, bool [T, B]."""
-    weights, neighbours = kernel.weights, jnp.asarray(kernel.neighbours)
 
     def mean_row(items: jax.Array) -> jax.Array:
-        rows = take_rows(table, take_rows(neighbours, items))
-        return jnp.einsum("bn,bnd->bd", take_rows(weights, items), rows)
+        neighbours = take_rows(kernel.neighbours, items)
+        damped = take_rows(kernel.counts, items) * take_rows(kernel.scale, neighbours)
+        weights = damped / or_one(take_rows(kernel.totals, items))[:, None]
+        return jnp.einsum("bn,bnd->bd", weights, take_rows(table, neighbours))
 
     by_item = jax.lax.map(mean_row, layout.items)  # [T, B, N, D] would be too large
     has_row = (layout.items >= 0) & (take_rows(kernel.totals, layout.items) > 0)

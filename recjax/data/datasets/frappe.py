@@ -3,7 +3,7 @@
 Validation and test are the published files, byte for byte. The published training file is read
 where it is there; else it is rebuilt: the log without the positives of validation and test leaves
 its positives, and each gets two negatives with the same user and context, their app drawn from
-those that the user never opened. Called by `recjax.data.row_sources`.
+those that the user never opened. Called by `recjax.data.row_tables`.
 """
 
 from __future__ import annotations
