@@ -41,6 +41,7 @@ from recjax.data.loading import TrainBatches
 from recjax.data.record_sources import ListSource
 from recjax.data.transforms import Batch
 from recjax.data.vocabulary import NUM_SPECIALS
+from recjax.host_memory import keep_freed_memory
 
 MASK_RATE, WEIGHT_DECAY, CLIP_NORM, LEARNING_RATE = 0.2, 0.01, 1.0, 1e-3
 MEAN_EVENTS = 9  # of a user; the Amazon sets have 8 to 9
@@ -73,7 +74,9 @@ class Workload:
 
 CHANGES = (
     {"dropout": 0.0},
+    {"length": 200},
     {"hidden_dim": 256},
+    {"items": 100_000},
 )
 
 
@@ -224,6 +227,7 @@ def serve(side: str, work: Workload, core: int, pipe: Connection) -> None:
     os.sched_setaffinity(0, {core})  # before a library counts its threads
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = "1"
+    keep_freed_memory()  # both sides: neither library keeps all of a step's memory by itself
     import_side(side)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     step = make_stepper(side, work)

@@ -21,7 +21,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 from rich.console import Console
 
-from recjax import distributed, interrupts
+from recjax import distributed, host_memory, interrupts
 from recjax.errors import Interrupted, UserError, WrongDevices
 from recjax.workdir import STAGES
 
@@ -84,6 +84,7 @@ class Command:
 
 def run() -> None:
     """Runs the program with the shell's arguments and exits."""
+    host_memory.keep_freed_memory()
     code = main(sys.argv[1:])
     interrupts.ignore()
     sys.exit(distributed.leave(code))

@@ -33,7 +33,7 @@ class CatalogueLoss:
     """
 
     loss: str = "full"
-    loss_chunk: int = 8192
+    loss_chunk: int = 1024
     num_negatives: int = 256
     negative_proposal: str = "uniform"
     gbce_calibration: float = 0.75
