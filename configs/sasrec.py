@@ -43,5 +43,5 @@ def get_config(data: str = "beauty") -> ConfigDict:
     training.batch_size, training.num_steps = 64, 3_000  # about 70 epochs of packed rows
     if data == "ml1m":
         config.model.dropout_rate = config.model.attention_dropout_rate = 0.2
-        training.batch_size, training.num_steps = 64, 20_000  # about 380 epochs of packed rows
+        training.batch_size, training.num_steps = 32, 8_000  # about 75 epochs of packed rows
     return config
