@@ -20,8 +20,8 @@ from recjax.workdir import read_json
 
 Row = dict[str, Any]
 METRIC = "ndcg_at_10"
-_KERNEL = "-kernel"  # a cell with another generator, whose scores make another fused control
-_FUSED_KERNEL = f"{arms.FUSED}_kernel"
+_KERNEL = "kernel"  # in the name of a cell with another generator: its fused control is another
+_FUSED_KERNEL = f"{arms.FUSED}_{_KERNEL}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,7 +157,7 @@ def _label(cell: Cell, arm: str) -> str:
     names = {own: cell.label, arms.fused_name(own): arms.fused_name(cell.label)}
     if cell.arm == "real_again":
         names[arms.REAL] = "real_again"
-    if cell.arm.endswith(_KERNEL):
+    if _KERNEL in cell.arm.split("-"):
         names[arms.FUSED] = _FUSED_KERNEL
     return names.get(arm, arm)
 
@@ -181,7 +181,7 @@ def _best_control(ranks: Mapping[str, np.ndarray]) -> str:
 def _pairs(ranks: Mapping[str, np.ndarray], best: str) -> list[tuple[str, str]]:
     """Each treatment against the best control, all models against the floor, controls and real."""
     fused = dict.fromkeys(arms.fused_treatments(ranks), arms.FUSED)
-    fused |= {arm: _FUSED_KERNEL for arm in fused if arm.endswith(f"_kernel_{arms.FUSED}")}
+    fused |= {arm: _FUSED_KERNEL for arm in fused if _KERNEL in arm.split("_")}
     pairs = []
     for arm in ranks:
         if _is_treated(arm, best):

@@ -98,6 +98,17 @@ def test_cells_with_another_real_arm_are_refused(tmp_path):
         judge(found, SETTINGS)
 
 
+@pytest.mark.parametrize("arm", ["hmm_users-kernel", "hmm_users-x5-fade-kernel-soft"])
+def test_cells_of_another_generator_have_a_fused_control_of_their_own(tmp_path, arm):
+    name = arm.replace("-", "_")
+    treated = {name: 0.2, "fused": 0.3, f"{name}_fused": 0.4}
+    hits = {"hmm_users": {"hmm_users": 0.22, "fused": 0.25}, arm: treated}
+    rows = rows_of("beauty", "20", judge(cells_of(tmp_path, hits), SETTINGS))
+    controls = {row["arm"]: row["control"] for row in rows if row["slice"] == "all"}
+    assert {"fused", "fused_kernel"} <= set(controls)
+    assert controls[f"{name}_fused"] == "fused_kernel"
+
+
 @pytest.fixture
 def runner(tmp_path, monkeypatch):
     """A runner whose calls are written down, and end a cell as the program would."""
