@@ -44,11 +44,12 @@ def get_config() -> ConfigDict:
     config.recommend = _recommend()
     config.parallel = _parallel()
     config.aot = ConfigDict(
-        {  # what `--aot TPU` would otherwise have to read from a log
+        {  # what `--aot TPU` would otherwise have to read from the data
             "num_items": 100_000,  # size of the catalogue
             "num_categories": 1000,
             "num_corpus_rows": 100_000,  # of prepare.text.max_len tokens, with a text corpus
-            "timeout_seconds": 1800,  # of the compile
+            "num_rows": 1_000_000,  # of a table: embedding rows of all features together
+            "timeout_seconds": 1800,  # of all compiles of one call
         }
     )
     config.checkpoint = ConfigDict(

@@ -32,20 +32,21 @@ _HELP = """\
 usage: python -m recjax.main --config FILE --workdir DIR [--stages A,B] [--redo STAGE]
                              [--config.SECTION.KEY=VALUE ...]
        python -m recjax.main --config FILE --dry_run [--workdir DIR] [--config.K=V ...]
-       python -m recjax.main --config FILE --aot TPU [--config.SECTION.KEY=VALUE ...]
+       python -m recjax.main --config FILE --aot TPU [--stages A,B] [--config.K=V ...]
 
 Turns a behaviour log into a better recommender and an honest report.
 
   --config FILE     a config, e.g. configs/quickstart.py; configs/default.py explains every key;
                     some take an argument, e.g. configs/sasrec.py:ml1m
-  --workdir DIR     where everything is written; the same command again resumes
+  --workdir DIR     where everything is written; the same command again resumes; gs://BUCKET/FOLDER
+                    is a folder of a bucket that gcsfuse mounts
   --stages A,B      only these stages (default: those the config lists)
   --redo STAGE      forget this stage and what follows from it, then run
   --dry_run         plan every training, print its parameters and memory a device, and end: 0 fits,
-                    2 does not; sizes of the catalogue from DIR, or config.aot before prepare
-  --aot TPU         compile the pretraining step for a TPU type (v5e-8, v5p-8, v6e-4, ...) that need
-                    not exist (2xv5e-8: two slices): memory, FLOPs, collectives, and whether it
-                    fits; config.aot sizes it
+                    2 does not; sizes of the data from DIR, or config.aot before prepare
+  --aot TPU         compile the step of every training for a TPU type (v5e-8, v5p-8, v6e-4, ...)
+                    that need not exist (2xv5e-8: two slices): memory, FLOPs, collectives, and
+                    whether it fits; config.aot sizes it
   --config.K=V      change one key, e.g. --config.data.path=events.parquet
 
 stages:
@@ -134,7 +135,7 @@ def _run(argv: list[str], console: Console) -> int:
     if command.aot:
         from recjax import preflight  # imports jax; bad flags are told before that
 
-        preflight.run(command.config, command.aot, console)
+        preflight.run(command.config, command.aot, command.stages, console)
         return DONE
     if command.dry_run:
         from recjax import dry_run

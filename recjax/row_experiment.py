@@ -13,21 +13,18 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
+from recjax import row_heads
 from recjax.data.features import FeatureSchema
 from recjax.data.prepare_rows import RowSource
 from recjax.data.row_batches import RowTrainBatches, row_batches
-from recjax.errors import UserError
-from recjax.expansion.on_device import Adversary
 from recjax.judging import Batch, ClickScorer, auc_validator
-from recjax.models.ctr import CtrConfig, find_head
 from recjax.recipe import make_recipe
+from recjax.row_heads import TASK
 from recjax.tasks import RowClick
 from recjax.train import Training, load_best
 from recjax.training_plan import TrainingPlan, Validator
 
 Tree = Any
-TASK = "row_click"
-_SECTION = f"config.finetune.{TASK}"
 
 
 @dataclass(frozen=True)
@@ -48,16 +45,7 @@ class RowExperiment(TrainingPlan):
         Raises:
             UserError: if there is none, one stands twice, or an override names none of them.
         """
-        section = self.context.config.finetune[TASK]
-        heads = tuple(section.heads)
-        if not heads or len(set(heads)) < len(heads):
-            raise UserError(f"{_SECTION}.heads = {heads}: name at least one head, each once")
-        for head in (*heads, *section.overrides):
-            try:
-                find_head(head)
-            except ValueError as error:
-                raise UserError(f"{_SECTION}: {error}") from error
-        return heads
+        return row_heads.heads_of(self.context.config)
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -86,13 +74,7 @@ class RowExperiment(TrainingPlan):
         Raises:
             UserError: when an own setting is unknown.
         """
-        section = self.context.config.finetune[TASK].copy_and_resolve_references()
-        for key, value in section.overrides.get(head, {}).items():
-            owner = section.model if key in section.model else section
-            if key not in owner or key in ("heads", "overrides", "model", "adversarial"):
-                raise UserError(f"{_SECTION}.overrides.{head}.{key} is no setting of a head")
-            owner[key] = value
-        return section
+        return row_heads.settings_of(self.context.config, head)
 
     def task(self, head: str) -> RowClick:
         """Returns the task with a head.
@@ -100,15 +82,10 @@ class RowExperiment(TrainingPlan):
         Raises:
             UserError: when a setting is out of range.
         """
-        section = self.settings_of(head)
-        settings = dict(section.model)
-        multiple = settings.pop("vocab_multiple")
-        rows = -(-self.schema.num_rows // multiple) * multiple
-        try:
-            model = CtrConfig(head=head, num_rows=rows, slots=self.schema.slots, **settings)
-            return RowClick(model, Adversary(**section.adversarial))
-        except ValueError as error:
-            raise UserError(f"{_SECTION}, head {head}: {error}") from error
+        schema = self.schema
+        return row_heads.make_row_task(
+            self.context.config, head, num_rows=schema.num_rows, slots=schema.slots
+        )
 
     def opened_for(self, arm: str, num_seeds: int) -> "RowExperiment":
         """Returns itself: all heads read the same rows."""

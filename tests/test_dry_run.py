@@ -10,12 +10,11 @@ from example_records import make_item_table
 from rich.console import Console
 
 from configs import smoke
-from recjax import dry_run, main
+from recjax import dry_run, main, planned
 from recjax.errors import UserError
-from recjax.models import NUM_SPECIALS
 from recjax.parallel import make_engine
-from recjax.preflight import lower_training
-from recjax.recipe import make_encoder, make_recipe
+from recjax.planned import find_sizes, lower_training, plan_trainings
+from recjax.recipe import make_recipe
 
 ROOT = Path(__file__).resolve().parents[1]
 STAGES = ("pretrain", "finetune")
@@ -29,8 +28,7 @@ def config():
 
 
 def plans_of(config, stages=STAGES):
-    encoder = make_encoder(config, vocab_size=123 + NUM_SPECIALS, num_categories=8, platform="cpu")
-    return dry_run.plan_trainings(config, encoder, stages)
+    return plan_trainings(config, find_sizes(config), stages, "cpu")
 
 
 def test_every_training_is_planned(config):
@@ -51,7 +49,7 @@ def test_every_training_is_planned(config):
 
 def test_click_training_is_lowered_with_the_loaders_fields(config):
     plan = plans_of(config)[-1]
-    lowered, _ = lower_training(config, plan.task, plan.settings, jax.devices())
+    lowered, _ = lower_training(config, plan, jax.devices())
     batch = lowered.in_avals[0][1]
     assert batch["items"].shape == (2, 16, 16) and batch["label"].shape == (2, 16)
     assert {"candidate", "hour", "weekday", "position", "weight", "row"} <= set(batch)
@@ -127,11 +125,11 @@ def test_prepared_catalogue_is_taken_where_there_is_one(tmp_path, config, monkey
     items.touch()
     asked = []
     monkeypatch.setattr(dry_run, "memory_bytes", lambda device: 3 << 30)
-    monkeypatch.setattr(dry_run, "read_items", lambda path: asked.append(path) or make_item_table())
+    monkeypatch.setattr(planned, "read_items", lambda path: asked.append(path) or make_item_table())
     console = Console(file=io.StringIO(), width=160)
     dry_run.run(config, str(tmp_path), ("pretrain",), console)
     assert asked == [items]
-    assert "catalogue: 40 items" in console.file.getvalue()
+    assert "sizes: 40 items, of" in console.file.getvalue()
 
 
 def test_unknown_memory_refuses_nothing(config, monkeypatch, uncompiled):

@@ -9,12 +9,14 @@ import pytest
 from rich.console import Console
 
 from configs import smoke
-from recjax import main, preflight
+from recjax import main, planned, preflight
 from recjax.errors import UserError
 from recjax.parallel.topologies import find_topology
 
 ROOT = Path(__file__).resolve().parents[1]
+STAGES = ("pretrain",)
 REPORT = {
+    "training": "pretrain",
     "accelerator": "v5litepod-4",
     "topology": "v5e:2x2",
     "devices": 4,
@@ -34,6 +36,14 @@ def tiny(**mesh):
     return config
 
 
+def lower(config, stages=STAGES):
+    """What the compile of the first training is given: (state, batch, constants)."""
+    sizes = planned.find_sizes(config)
+    plan, *_ = planned.plan_trainings(config, sizes, stages, "cpu")
+    lowered, _ = planned.lower_training(config, plan, jax.devices())
+    return lowered.in_avals[0]
+
+
 def aot(*words):
     return main.main([f"--config={ROOT}/configs/smoke.py", *words])
 
@@ -41,8 +51,7 @@ def aot(*words):
 def test_step_of_the_config_is_lowered_with_its_sizes():
     config = tiny()
     config.pretrain.objectives.masked_text = 1.0
-    lowered = preflight.lower_pretraining(config, jax.devices())
-    state, batch, constants = lowered.in_avals[0]
+    state, batch, constants = lower(config)
     assert state.params["encoder"]["embedding"]["item"]["table"].shape == (2, 128, 16)
     assert state.params["encoder"]["embedding"]["category"]["table"].shape == (2, 8, 16)
     assert batch["items"].shape == (2, 16, 16)
@@ -65,7 +74,7 @@ def test_config_that_cannot_be_is_refused(change, message):
     config = tiny()
     config.update_from_flattened_dict(change)
     with pytest.raises(UserError, match=message):
-        preflight.lower_pretraining(config, jax.devices())
+        lower(config)
 
 
 def test_report_names_memory_flops_and_collectives():
@@ -89,18 +98,21 @@ def test_missing_compiler_names_what_to_install(monkeypatch, capsys):
 
 
 def test_step_that_does_not_fit_ends_with_2_and_the_compilers_words(monkeypatch, capsys):
-    answer = {"fits": False, "compiler_says": "Ran out of memory: 38.15G exceeds 15.75G"}
+    refused = {"fits": False, "compiler_says": "Ran out of memory: 38.15G exceeds 15.75G"}
+    answers = [REPORT, {**REPORT, "training": "finetune/click", **refused}]
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: True)
-    monkeypatch.setattr(preflight, "ask_child", lambda config, topology: answer)
+    monkeypatch.setattr(preflight, "ask_child", lambda config, topology, stages: answers)
     assert aot("--aot=v5e-4") == 2
-    assert "does not fit on v5litepod-4: Ran out of memory: 38.15G" in capsys.readouterr().err
+    said = capsys.readouterr()
+    assert "does not fit on v5litepod-4: finetune/click: Ran out of memory: 38.15G" in said.err
+    assert "pretrain on v5litepod-4" in said.out
 
 
 def test_compile_that_takes_too_long_is_stopped():
     config = tiny()
     config.aot.timeout_seconds = 0
     with pytest.raises(UserError, match="longer than config.aot.timeout_seconds = 0"):
-        preflight.ask_child(config, find_topology("v5e-4"))
+        preflight.ask_child(config, find_topology("v5e-4"), STAGES)
 
 
 needs_libtpu = pytest.mark.skipif(
@@ -114,7 +126,7 @@ needs_libtpu = pytest.mark.skipif(
 def test_tpu_compiler_takes_the_step_and_refuses_one_that_cannot_fit():
     config, topology = tiny(data=1, fsdp=4, tensor=1), find_topology("v5e-4")
     config.aot.num_items = 59_995
-    report = preflight.ask_child(config, topology)
+    (report,) = preflight.ask_child(config, topology, STAGES)
     assert report["fits"] and report["memory"]["peak"] < report["usable_bytes"]
     assert 15 < report["usable_bytes"] / 2**30 < 16
     moved = sum(found["bytes"] for found in report["collectives"].values())
@@ -122,7 +134,7 @@ def test_tpu_compiler_takes_the_step_and_refuses_one_that_cannot_fit():
     assert 0 < moved < table_bytes / 4  # vectors of the batch travel, never the table
     assert "all-reduce" in report["collectives"]
     config.aot.num_items = 400_000_000 - 5
-    refused = preflight.ask_child(config, topology)
+    (refused,) = preflight.ask_child(config, topology, STAGES)
     assert not refused["fits"] and "15.75G" in refused["compiler_says"]
 
 
@@ -142,4 +154,5 @@ def test_tpu_compiler_takes_the_splash_kernel(objective, heads):
             "dtype": "bfloat16",
         }
     )
-    assert preflight.ask_child(config, topology)["fits"]
+    (report,) = preflight.ask_child(config, topology, STAGES)
+    assert report["fits"]

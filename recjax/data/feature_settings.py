@@ -83,6 +83,11 @@ class FeatureConfig:
         values = self.max_values if self.kind == "tags" else 1
         return values * (self.num_hashes if self.hash_rows else 1)
 
+    @property
+    def is_weighted(self) -> bool:
+        """Whether a row of it may be multiplied by something else than 1."""
+        return self.kind == "tags" or (self.kind == "number" and not self.num_buckets)
+
     def _refuse(self, key: str, wanted: str) -> None:
         value = getattr(self, key)
         raise UserError(f"config.prepare.features.{self.name}.{key} = {value!r}; {wanted}")

@@ -7,14 +7,33 @@ Called by `recjax.row_experiment`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Protocol
 
 import numpy as np
 
 from recjax.data.evaluation_batches import kept_rows
 from recjax.data.member_batches import MemberDataset
 from recjax.data.order import Position, TableOrder
-from recjax.data.prepare_rows import RowSource
 from recjax.data.transforms import Batch
+
+
+class Rows(Protocol):
+    """Numbered rows, such as `recjax.data.prepare_rows.RowSource`."""
+
+    def __len__(self) -> int:
+        """Returns how many there are."""
+
+    @property
+    def ids(self) -> np.ndarray:
+        """Rows of the embedding table, int32 [N, S]."""
+
+    @property
+    def values(self) -> np.ndarray | None:
+        """Factors of the rows, float32 [N, S]; None where all are 1."""
+
+    @property
+    def label(self) -> np.ndarray:
+        """Outcomes, float32 [N]."""
 
 
 class RowTrainBatches(MemberDataset):
@@ -36,7 +55,7 @@ class RowTrainBatches(MemberDataset):
 
     def __init__(
         self,
-        source: RowSource,
+        source: Rows,
         *,
         batch_size: int,
         seeds: Sequence[int],
@@ -53,7 +72,7 @@ class RowTrainBatches(MemberDataset):
 
 
 def row_batches(
-    source: RowSource, *, batch_size: int, rows: Sequence[int] | np.ndarray | None = None
+    source: Rows, *, batch_size: int, rows: Sequence[int] | np.ndarray | None = None
 ) -> Iterator[Batch]:
     """Yields every row exactly once, in order; the last batch is padded.
 
@@ -74,7 +93,7 @@ def row_batches(
         yield batch | {"weight": mask.astype(np.float32), "row_mask": mask}
 
 
-def take_rows(source: RowSource, rows: np.ndarray) -> Batch:
+def take_rows(source: Rows, rows: np.ndarray) -> Batch:
     """Returns the batch [B, ...] of row numbers int [B]."""
     batch = {"ids": source.ids[rows], "label": source.label[rows]}
     if source.values is not None:

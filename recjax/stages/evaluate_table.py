@@ -14,7 +14,8 @@ from recjax.evaluation.calibration import PairFloor
 from recjax.evaluation.calibrators import fit_calibrator
 from recjax.evaluation.results import StatisticsConfig, click_task
 from recjax.judging import Batch
-from recjax.row_experiment import TASK, RowExperiment
+from recjax.row_experiment import RowExperiment
+from recjax.row_heads import TASK
 from recjax.workdir import read_json
 
 Score = Callable[[list[Batch]], tuple[np.ndarray, np.ndarray]]

@@ -80,6 +80,17 @@ def test_second_call_finds_all_done_and_another_setting_is_refused(run, capsys):
     assert "'prepare' was made with config.prepare.split.seed = 0" in capsys.readouterr().err
 
 
+def test_dry_run_takes_the_sizes_of_the_prepared_table(run, capsys):
+    work, call = run
+    rows = json.loads((work / "prepared/profile.json").read_text())["table_rows"]
+    capsys.readouterr()
+    assert call("--dry_run") == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"3 features, {rows} embedding rows, by {work}/prepared/features.json" in said
+    assert "finetune/row_click/fm: 1 training (fm), 2 seeds at once, 60 steps of 32 rows on" in said
+    assert "optimizer moments" in said and "head/linear" in said
+
+
 @pytest.mark.slow
 def test_tune_tries_a_head_on_validation(run):
     work, call = run
@@ -97,7 +108,6 @@ def test_tune_tries_a_head_on_validation(run):
         (("--config.data.kind=tabel",), "config.data.kind = 'tabel'; known: log, table"),
         (("--config.data.source=tfds",), "a table is read from files: 'file'"),
         (("--config.data.table.label=click",), "has no column 'click'"),
-        (("--dry_run",), "--dry_run plans trainings on a behaviour log"),
     ],
 )
 def test_what_does_not_fit_ends_with_one_message(run, tmp_path, capsys, flags, message):
