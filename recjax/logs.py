@@ -6,8 +6,10 @@ Of several processes only number 0 leaves anything on disk.
 
 import json
 import os
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +31,14 @@ from recjax.workdir import Workdir, read_json, write_json
 
 _WRITE_SECONDS = 2.0  # progress.json at most this often, and at every stage border
 _PLAIN_SECONDS = 15.0  # without a terminal, a line at most this often
+_ALIVE_SECONDS = 20.0  # progress.json at least this often, whatever takes long
 
 
 class Progress:
     """Shows stage, step, rate and time left; keeps progress.json fresh for a watcher.
+
+    There `time` says when the program was seen alive, `changed` when it last had something to say:
+    a watcher tells a dead run from a stuck one.
 
     Args:
         workdir: of the run; progress.json there counts its attempts.
@@ -47,26 +53,46 @@ class Progress:
         attempt = previous.get("attempt", 0) + 1
         self._run: dict[str, Any] = {"attempt": attempt, "revision": revision}
         self._facts = dict(self._run)
+        self._changed, self._lock = time.time(), threading.Lock()
         self._written = self._printed = 0.0
         self._bar: RichProgress | None = None
         self._task: TaskID | None = None
 
+    @contextmanager
+    def alive(self) -> Iterator[None]:
+        """Writes progress.json now and then while the block runs, however long its steps are."""
+        over = threading.Event()
+
+        def beat() -> None:
+            while not over.wait(_ALIVE_SECONDS):
+                with suppress(OSError):  # the run itself will meet a full disk, and say so
+                    self._write()
+
+        thread = threading.Thread(target=beat, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+
     def stage(self, name: str) -> None:
         """Announces a stage."""
         self.close()
-        self._facts = {**self._run, "stage": name, "step": 0}
+        self._facts = dict(self._run)
         self.console.print(f"[bold]{name}[/bold]")
+        self._change(stage=name, step=0)
         self._write()
 
     def say(self, text: str) -> None:
         """Prints a line and notes that the run is alive."""
         self.console.print(f"  {text}", highlight=False, soft_wrap=True)
-        self._facts["note"] = text
+        self._change(note=text)
         self._write()
 
     def update(self, label: str, step: int, total: int, **values: float) -> None:
         """Notes a step; cheap enough to call at every one."""
-        self._facts |= {"label": label, "step": step, "total_steps": total, **values}
+        self._change(label=label, step=step, total_steps=total, **values)
         now = time.monotonic()
         if now - self._written >= _WRITE_SECONDS:
             self._write()
@@ -86,7 +112,7 @@ class Progress:
     def finish(self, state: str) -> None:
         """Writes how the run ended ("done", "interrupted", "failed")."""
         self.close()
-        self._facts["state"] = state
+        self._change(state=state)
         self._write()
 
     def _show_bar(self, label: str, step: int, total: int, values: Mapping[str, float]) -> None:
@@ -111,10 +137,16 @@ class Progress:
             self._task, description=label, completed=step, total=total, numbers=numbers, rate=rate
         )
 
+    def _change(self, **facts: Any) -> None:
+        self._facts, self._changed = {**self._facts, **facts}, time.time()
+
     def _write(self) -> None:
         self._written = time.monotonic()
-        if distributed.is_main():
-            write_json(self._path, {"state": "running", **self._facts, "time": time.time()})
+        if not distributed.is_main():
+            return
+        with self._lock:
+            told = {"state": "running", **self._facts, "changed": self._changed}
+            write_json(self._path, {**told, "time": time.time()})
 
 
 class MetricWriter:

@@ -1,13 +1,39 @@
-"""Where rows go: files, TensorBoard, Weights & Biases (a stand-in for the package)."""
+"""What a watcher sees; where rows go: files, TensorBoard, Weights & Biases (a stand-in for it)."""
 
 import json
 import sys
+import time
 
 import pytest
+from rich.console import Console
 
-from recjax import main
+from recjax import logs, main
 from recjax.errors import UserError
-from recjax.logs import MetricWriter, import_wandb, read_metrics
+from recjax.logs import MetricWriter, Progress, import_wandb, read_metrics
+from recjax.workdir import Workdir
+
+
+def test_watcher_tells_a_long_step_from_a_dead_run(tmp_path, monkeypatch):
+    monkeypatch.setattr(logs, "_ALIVE_SECONDS", 0.02)
+    progress = Progress(Workdir.open(tmp_path), Console(quiet=True))
+
+    def read():
+        return json.loads((tmp_path / "progress.json").read_text())
+
+    with progress.alive():
+        progress.stage("prepare")
+        first = read()
+        assert (first["stage"], first["state"], first["step"]) == ("prepare", "running", 0)
+        deadline = time.monotonic() + 20
+        while (seen := read())["time"] == first["time"]:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        assert seen["changed"] == first["changed"] <= first["time"] < seen["time"]
+        progress.say("clean")
+        now = read()
+        assert now["changed"] > first["changed"] and now["note"] == "clean"
+    progress.finish("done")
+    assert read()["state"] == "done"
 
 
 def write_two_steps(folder, first_step=0, **sinks):

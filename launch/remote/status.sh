@@ -4,7 +4,8 @@
 #   status.sh FOLDER WORKDIR
 #
 #   recjax-worker STATE CODE SECONDS INFRA      none | running | exited | lost; "-" where not known
-#   recjax-progress AGE JSON                    of WORKDIR/progress.json; absent where that is
+#   recjax-progress AGE JSON                    of WORKDIR/progress.json, since it last changed;
+#                                               absent where that is
 set -euo pipefail
 folder="$1" workdir="${2/#\~\//$HOME/}" state=none code=- seconds=- infra=0
 folder="$(cd "$folder" 2>/dev/null && pwd)" || folder=/nonexistent
@@ -20,6 +21,7 @@ words='No accelerator found|[Dd]evice or resource busy|already in use by process
 if tail -n 200 "$folder/log" 2>/dev/null | grep -qE "$words"; then infra=1; fi
 echo "recjax-worker $state $code $seconds $infra"
 if [[ -e "$workdir/progress.json" ]]; then
-    age=$((now - $(stat -c %Y "$workdir/progress.json")))
-    echo "recjax-progress $age $(tr -d '\n' <"$workdir/progress.json")"
+    progress="$(tr -d '\n' <"$workdir/progress.json")"
+    changed="$(sed -n 's/.*"changed": \([0-9]*\).*/\1/p' <<<"$progress")" # its time says alive only
+    echo "recjax-progress $((now - ${changed:-$(stat -c %Y "$workdir/progress.json")})) $progress"
 fi

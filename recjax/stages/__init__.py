@@ -57,10 +57,11 @@ def run_stages(
     context = Context(config, workdir, Progress(workdir, console, _git_revision()))
     state = "failed"
     try:
-        for stage in stages:
-            _run_stage(stage, context)
-            # Python drops an exception raised in a finaliser: a signal that met one stops us here.
-            interrupts.raise_if_requested()
+        with context.progress.alive():
+            for stage in stages:
+                _run_stage(stage, context)
+                # Python drops an exception raised in a finaliser: a signal in one stops us here.
+                interrupts.raise_if_requested()
         state = "done"
     except Interrupted:
         state = "interrupted"

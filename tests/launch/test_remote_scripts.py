@@ -102,6 +102,14 @@ def test_status_tells_progress_and_a_broken_tpu(tmp_path: Path) -> None:
     assert progress.startswith("recjax-progress ") and '"two  words"' in progress
 
 
+def test_age_of_progress_counts_from_the_last_change(tmp_path: Path) -> None:
+    path, now = tmp_path / "progress.json", time.time()
+    for text, age in ((f'{{"changed": {now - 500},\n "time": {now}}}', 500), ('{"step": 5}', 0)):
+        path.write_text(text)
+        progress = call("status.sh", tmp_path, tmp_path).splitlines()[1]
+        assert age <= int(progress.split()[1]) < age + 60
+
+
 def test_environment_home_secrets_and_what_follows_a_good_end(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     folder.mkdir()
