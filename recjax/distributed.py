@@ -127,7 +127,7 @@ def wait_for_main(name: str) -> None:
     if _State.store is None:
         return
     if is_main():
-        _State.store.key_value_set(f"{_PREFIX}main/{name}", "here")
+        _State.store.key_value_set(f"{_PREFIX}main/{name}/set", "")
     while _look_up(f"main/{name}") is None:  # asleep in Python, so that signals are heard
         time.sleep(_POLL_SECONDS)
 
@@ -207,18 +207,20 @@ def _set_once(key: str, value: str) -> None:
     from jax.errors import JaxRuntimeError
 
     try:
-        _State.store.key_value_set(_PREFIX + key, value)
+        _State.store.key_value_set(f"{_PREFIX}{key}/set", value)
     except JaxRuntimeError:  # it is there already, or nobody is left to be told
         pass
 
 
 def _look_up(key: str) -> str | None:
+    """Asks for what is below the key: JAX raises nothing where there is nothing."""
     from jax.errors import JaxRuntimeError
 
     try:
-        return _State.store.key_value_try_get(_PREFIX + key)
-    except JaxRuntimeError:  # not there yet
+        found = _State.store.key_value_dir_get(f"{_PREFIX}{key}/")
+    except JaxRuntimeError:  # nobody is left to be asked
         return None
+    return found[0][1] if found else None
 
 
 def _jax_finds_others() -> bool:
