@@ -28,6 +28,7 @@ class Answer(Enum):
     QUOTA = "the project's quota does not allow it"
     DENIED = "the account lacks the right, or an API is off"
     SIGNED_OUT = "nobody is signed in: gcloud auth login"
+    NO_PROJECT = "no project: gcloud config set project NAME, or --set project=NAME"
     INVALID = "gcloud or the service refuses the request"
     TRANSIENT = "the service or the network failed, try again"
     UNKNOWN = "the answer is not understood"
@@ -38,6 +39,7 @@ _WORDS = (
     (Answer.EXISTS, r"ALREADY_EXISTS"),
     (Answer.ABSENT, r"NOT_FOUND"),
     (Answer.SIGNED_OUT, r"UNAUTHENTICATED|do not currently have an active account|reauth"),
+    (Answer.NO_PROJECT, r"(?:attribute|property) \[project\]"),
     (Answer.DENIED, r"PERMISSION_DENIED|SERVICE_DISABLED|status': '?403"),
     (Answer.QUOTA, r"[Qq]uota"),
     (Answer.NO_CAPACITY, r"no more capacity|\"code\": 8\b|stockout|STOCKOUT"),
@@ -45,7 +47,8 @@ _WORDS = (
     (Answer.TRANSIENT, r"ConnectionError|Connection refused|timed out|Unable to find the server"),
     (Answer.INVALID, r"INVALID_ARGUMENT|FAILED_PRECONDITION|unrecognized arguments|argument --"),
 )
-STOP = (Answer.QUOTA, Answer.DENIED, Answer.SIGNED_OUT, Answer.INVALID)  # trying again is no use
+# trying again is no use
+STOP = (Answer.QUOTA, Answer.DENIED, Answer.SIGNED_OUT, Answer.NO_PROJECT, Answer.INVALID)
 
 
 @dataclass(frozen=True)

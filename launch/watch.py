@@ -8,8 +8,9 @@ import time
 
 from launch.capacity import create, delete, down
 from launch.errors import LaunchError
+from launch.gcloud import STOP, classify
 from launch.launcher import Launcher
-from launch.machine import Action, Decision, World, decide
+from launch.machine import Action, Decision, Past, World, decide
 from launch.observation import hosts_of
 from launch.reports import show_logs
 from launch.workers import fetch, start, stop
@@ -36,6 +37,7 @@ def watch(launcher: Launcher, until_ready: bool = False) -> int:
     told, failures = "", 0
     while True:
         world, past = launcher.look()
+        _check_rights(world, past)
         if world.workers:
             _note_capacity(launcher)
         decision = decide(launcher.spec, world, past)
@@ -56,6 +58,17 @@ def watch(launcher: Launcher, until_ready: bool = False) -> int:
                 raise
             launcher.say(str(error))
         launcher.sleep(launcher.poll_seconds)
+
+
+def _check_rights(world: World, past: Past) -> None:
+    """Ends a launch that has not begun; one that has waits for the rights to come back.
+
+    Raises:
+        LaunchError: with the meaning of gcloud's answer.
+    """
+    answer = classify(world.reason)
+    if world.resource == "UNKNOWN" and answer in STOP and not past.paid_seconds:
+        raise LaunchError(f"{answer.value}: {world.reason}", 2)
 
 
 def run(launcher: Launcher, replace: bool) -> None:

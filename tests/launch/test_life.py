@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 STOCK_OUT = '{\n  "code": 8,\n  "message": "There is no more capacity in the zone"\n}'
 QUOTA = "RESOURCE_EXHAUSTED: Quota limit 'TPUV5s' has been exceeded. Limit: 0 in zone z."
 DENIED = "PERMISSION_DENIED: Permission 'tpu.nodes.create' denied"
+NO_PROJECT = "ERROR: (gcloud.x) Failed to find attribute [project]. The attribute can be set"
 NO_SERVICE = "HttpError accessing <https://x>: response: <{'status': 503}>, content <>"
 
 
@@ -100,6 +101,29 @@ def test_what_asking_again_cannot_change_ends_it(cloud, error: str, message: str
     with pytest.raises(LaunchError, match=message):
         watch(cloud.launcher())
     assert cloud.counts("create") == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "message"), [(DENIED, "lacks the right"), (NO_PROJECT, "config set project")]
+)
+def test_launch_without_rights_or_project_is_told_at_the_first_look(cloud, error, message) -> None:
+    cloud.fail("describe", error)
+    with pytest.raises(LaunchError, match=message):
+        watch(cloud.launcher())
+    assert cloud.counts("create") == 0
+
+
+@pytest.mark.slow
+def test_rights_that_are_lost_on_the_way_are_waited_for(cloud) -> None:
+    launcher = cloud.launcher(steps=100_000)
+
+    def lose_both() -> None:
+        cloud.change(nodes="PREEMPTED")
+        cloud.fail("describe", DENIED, times=2)
+
+    Events(cloud, launcher, lose_both)
+    finish(cloud, launcher)
+    assert any("PERMISSION_DENIED" in line for line in launcher.said)
 
 
 def test_uncertain_answers_are_waited_for(cloud) -> None:

@@ -150,6 +150,8 @@ def test_worker_that_never_answers_again_is_replaced() -> None:
         ("PERMISSION_DENIED: Permission 'tpu.nodes.create' denied", Answer.DENIED),
         ("UNAUTHENTICATED: Request had invalid credentials", Answer.SIGNED_OUT),
         ("You do not currently have an active account selected.", Answer.SIGNED_OUT),
+        ("Failed to find attribute [project]. The attribute can be", Answer.NO_PROJECT),
+        ("The required property [project] is not currently set", Answer.NO_PROJECT),
         ("INVALID_ARGUMENT: Cloud TPU received a bad request", Answer.INVALID),
         ("HttpError accessing <https://x>: response: <{'status': '503'}>", Answer.TRANSIENT),
         ("HttpError accessing <https://x>: response: <{'status': 503}>", Answer.TRANSIENT),
