@@ -5,6 +5,7 @@ log and exit code in `WORKDIR.launch/worker-I`. A stop of this program stops one
 then saves the same step on all.
 """
 
+import importlib.util
 import os
 import signal
 import socket
@@ -41,6 +42,10 @@ def run_local(processes: int, devices: int, arguments: Sequence[str]) -> int:
     if processes < 1 or devices < 1:
         raise LaunchError("--processes and --devices: give at least 1 each")
     words, workdir = take_workdir(arguments)
+    if importlib.util.find_spec("jax") is None:
+        raise LaunchError(
+            "local runs recjax here: .venv/bin/python -m launch local, or pip install -e ."
+        )
     folders = [Path(f"{workdir}.launch", f"worker-{index}") for index in range(processes)]
     environment = environment_of(processes, devices)
     with _stopping(folders):
@@ -68,6 +73,8 @@ def take_workdir(arguments: Sequence[str]) -> tuple[list[str], Path]:
             rest.append(word)
     if not found:
         raise LaunchError("local needs a work directory: -- --config FILE --workdir FOLDER")
+    if "://" in found:
+        raise LaunchError(f"--workdir {found}: local keeps it on this machine, give a folder")
     return rest, Path(found).expanduser().resolve()
 
 
