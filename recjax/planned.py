@@ -4,24 +4,19 @@ Nothing is allocated and no log is read. Sizes are those of a prepared work dire
 `config.aot` before there is one. Called by `recjax.preflight` and `recjax.dry_run`.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from ml_collections import ConfigDict
 
 from recjax import row_heads
+from recjax.batch_shapes import Shapes, log_batch, row_batch
 from recjax.data.feature_settings import FeatureConfig, make_features
 from recjax.data.features import FeatureSchema
 from recjax.data.items import read_items
-from recjax.data.loading import ClickTrainBatches, TrainBatches
-from recjax.data.record_sources import ListSource
-from recjax.data.records import SCHEMAS
-from recjax.data.row_batches import RowTrainBatches
 from recjax.errors import UserError
 from recjax.experiment import GENERATORS, REAL
 from recjax.models import NUM_SPECIALS, EncoderConfig
@@ -37,9 +32,6 @@ from recjax.stages.kinds import is_table
 from recjax.step import Task, TrainState
 from recjax.tasks import Click
 from recjax.text_objectives import describe_texts
-from recjax.train import with_rows
-
-Shapes = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -150,8 +142,7 @@ def _plan_heads(config: ConfigDict, sizes: Sizes) -> list[Plan]:
     for head in row_heads.heads_of(config):
         settings = row_heads.settings_of(config, head)
         task = row_heads.make_row_task(config, head, num_rows=sizes.num_rows, slots=sizes.slots)
-        loader = RowTrainBatches(_OneRow(sizes), batch_size=1, seeds=(0,))
-        batch = _enlarge(config, settings, loader)
+        batch = row_batch(config, settings, slots=sum(sizes.slots), weighted=sizes.weighted)
         plans.append(Plan(f"finetune/{row_heads.TASK}/{head}", (head,), task, settings, batch, {}))
     return plans
 
@@ -163,7 +154,7 @@ def _plan_arms(config: ConfigDict, encoder: EncoderConfig, stages: tuple[str, ..
     plans: list[Plan] = []
 
     def add(stage: str, arms: tuple[str, ...], task: Task, settings: ConfigDict) -> None:
-        batch = _log_batch(config, settings, "click" if isinstance(task, Click) else "sequences")
+        batch = log_batch(config, settings, "click" if isinstance(task, Click) else "sequences")
         plans.append(Plan(stage, arms, task, settings, batch, constants))
 
     if "expand" in stages and trains_generator(config):
@@ -209,41 +200,3 @@ def lower_training(config: ConfigDict, plan: Plan, devices: Any) -> tuple[Any, T
     except ValueError as error:
         raise UserError(str(error)) from error
     return lowered, state
-
-
-def _log_batch(config: ConfigDict, settings: ConfigDict, kind: str) -> Shapes:
-    """The shapes of a training batch: what the loader makes of one empty record, made larger."""
-    record = {
-        name: np.zeros(1 if field.is_array else (), field.dtype)
-        for name, field in SCHEMAS[kind].items()
-    }
-    loader = ClickTrainBatches if kind == "click" else TrainBatches
-    batches = loader(
-        [[ListSource([record])]],
-        batch_size=1,
-        max_len=config.model.max_len,
-        num_gap_bins=config.prepare.num_gap_bins,
-        seeds=(0,),
-    )
-    return _enlarge(config, settings, batches)
-
-
-def _enlarge(config: ConfigDict, settings: ConfigDict, batches: Any) -> Shapes:
-    shape = (config.num_seeds, settings.batch_size)
-    return {
-        name: jax.ShapeDtypeStruct((*shape, *value.shape[2:]), value.dtype)
-        for name, value in with_rows(next(iter(batches))).items()
-    }
-
-
-class _OneRow:
-    """A table of one empty row, for the loader."""
-
-    def __init__(self, sizes: Sizes) -> None:
-        width = sum(sizes.slots)
-        self.ids = np.zeros((1, width), np.int32)
-        self.values = np.ones((1, width), np.float32) if sizes.weighted else None
-        self.label = np.zeros(1, np.float32)
-
-    def __len__(self) -> int:
-        return 1

@@ -64,6 +64,7 @@ TOP_FLOOR = (
     "recipe",
     "objectives",
     "text_objectives",
+    "batch_shapes",
     "planned",
     "preflight",
     "row_heads",
