@@ -5,7 +5,8 @@
 #   gcloud compute tpus tpu-vm ssh NAME --zone=ZONE --worker=all --command="bash \
 #       recjax/launch/run_tpu.sh recjax.main --config configs/sasrec.py:ml1m --workdir DIR"
 #
-# DIR is one folder that all workers see. The connection must last; `python -m launch run` detaches.
+# DIR is one folder that all workers see, or gs://BUCKET/FOLDER. The connection must last; what
+# `python -m launch run` starts is detached.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 bash launch/remote/bootstrap.sh "${RECJAX_PYTHON:-3.12}" - 'jax[tpu]' >&2

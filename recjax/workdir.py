@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from recjax import buckets
 from recjax.errors import UserError
 
 Json = Any
@@ -108,12 +109,12 @@ class Workdir:
         """Creates the directory where absent.
 
         Raises:
-            UserError: if it is a URL, a file or not writable.
+            UserError: if it is a URL of something else than a bucket, a file or not writable.
         """
+        if str(root).startswith(buckets.SCHEME):
+            root = buckets.local_folder(str(root))
         if "://" in str(root):  # would become a folder of that name, here
-            raise UserError(
-                f"--workdir {root}: give a folder; mount the bucket (gcsfuse), as launch/ does"
-            )
+            raise UserError(f"--workdir {root}: give a folder, or {buckets.SCHEME}BUCKET/FOLDER")
         path = Path(root).expanduser().resolve()
         try:
             path.mkdir(parents=True, exist_ok=True)

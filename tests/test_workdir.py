@@ -80,8 +80,11 @@ def test_first_difference_finds_missing_keys():
     assert first_difference({"a": {"b": 1}}, {"a": {}}) == ("a.b", 1, None)
 
 
-def test_url_is_refused_and_leaves_no_folder_of_its_name(tmp_path, monkeypatch) -> None:
+@pytest.mark.parametrize("url", ["s3://bucket/run", "gs://"])
+def test_url_of_no_bucket_is_refused_and_leaves_no_folder_of_its_name(
+    tmp_path, monkeypatch, url
+) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match="gs://bucket/run: give a folder; mount the bucket"):
-        Workdir.open("gs://bucket/run")
+    with pytest.raises(UserError, match="give .*gs://BUCKET/FOLDER"):
+        Workdir.open(url)
     assert list(tmp_path.iterdir()) == []

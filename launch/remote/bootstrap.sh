@@ -28,13 +28,5 @@ if compgen -G '/dev/accel*' >/dev/null || compgen -G '/dev/vfio/[0-9]*' >/dev/nu
     # the TPU runtime starts in half the time
     echo always | sudo -n tee /sys/kernel/mm/transparent_hugepage/enabled >/dev/null || true
 fi
-if [[ "$bucket" != "-" ]] && ! mountpoint -q "$home/gcs/$bucket"; then
-    if ! command -v gcsfuse >/dev/null; then
-        echo "gcsfuse is not installed on this worker; it mounts gs://$bucket" >&2
-        exit 2
-    fi
-    mkdir -p "$home/gcs/$bucket"
-    # folders are renamed into place when they are complete: they may hold many files
-    gcsfuse --implicit-dirs --rename-dir-limit=100000 "$bucket" "$home/gcs/$bucket" >/dev/null
-fi
+if [[ "$bucket" != "-" ]]; then "$environment/bin/python" -m recjax.buckets "$bucket" >&2; fi
 echo "recjax: ready $sum"

@@ -149,6 +149,8 @@ def make_checkout(folder: Path, chips: str) -> None:
     (folder / "recjax").mkdir(parents=True)
     (folder / "recjax/__init__.py").touch()
     (folder / "recjax/main.py").write_text(PROGRAM)
+    for name in ("buckets", "errors"):
+        shutil.copy(ROOT / f"recjax/{name}.py", folder / "recjax")
     (folder / "requirements.txt").write_text("jax\n")
     shutil.copytree(ROOT / "launch/remote", folder / "launch/remote")
     preflight = folder / "launch/remote/preflight.py"
