@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from fake_tpu_api import TpuApi, serve
 
-from launch import capacity, commands, plan
+from launch import capacity, commands, plan, reports, workers
 from launch.gcloud import Answer, Runner, classify
-from launch.watch import watch
+from launch.watch import run, watch
 
 gcloud = shutil.which("gcloud")
 pytestmark = [
@@ -92,6 +92,23 @@ def test_whole_life_with_a_preemption(cloud, service) -> None:
     node = service.bodies[0]["tpu"]["nodeSpec"][0]["node"]
     assert node["acceleratorType"] == "v5litepod-4"
     assert node["runtimeVersion"] == "v2-alpha-tpuv5-lite" and node["labels"]["recjax"] == "tpu"
+
+
+def test_verbs_one_by_one(cloud, service, capfd) -> None:
+    launcher = cloud.launcher(steps=100_000, workdir=str(cloud.folder / "shared"))
+    assert watch(launcher, until_ready=True) == 0, launcher.said
+    hosts = launcher.ready_hosts()
+    workers.sync(launcher, hosts)
+    workers.setup(launcher, hosts)
+    run(launcher, replace=False)
+    assert reports.show_status(launcher).word == "RUNNING", launcher.said
+    capfd.readouterr()
+    assert reports.show_logs(launcher, None, 10, False, False) == 0
+    assert "[w0] from step 0 expects 4" in capfd.readouterr().out
+    workers.stop(launcher, hosts)
+    assert reports.show_status(launcher).reason == "the run ended with 42"
+    capacity.down(launcher)
+    assert service.tables == {"nodes": {}, "queuedResources": {}}
 
 
 def test_pod_of_two_slices_and_reap(cloud, service, monkeypatch) -> None:
