@@ -1,7 +1,9 @@
 """What gcloud sells: accelerator types, their chips, images and list prices.
 
 Names are gcloud's. v4 and v5p count cores, two a chip; v5e and v6e count chips. The number of hosts
-of a slice is read from gcloud when it exists (`networkEndpoints`), never computed from here.
+of a slice is read from gcloud when it exists (`networkEndpoints`), never computed from here. What
+the TPU compiler calls them is in `recjax/parallel/topologies.py`: the launcher runs without recjax,
+recjax is installed without the launcher, and a test holds the two to the same chips.
 """
 
 import difflib

@@ -223,14 +223,15 @@ def test_test_stops_at_the_first_failure(clone: Clone) -> None:
     assert "ruff" in clone.log[-1]
 
 
-def test_test_all_runs_both_lanes_with_all_extras(clone: Clone) -> None:
+@pytest.mark.parametrize(("machine", "more"), [("x86_64", ",tpu"), ("aarch64", "")])
+def test_test_all_runs_both_lanes_with_all_extras(clone: Clone, machine: str, more: str) -> None:
     for version in ("3.11", "3.12", "3.13"):
         clone.add_python(f"bin/python{version}", version)
-    done = clone.call("test", "--all", "-x")
+    done = clone.call("test", "--all", "-x", OSTYPE="linux-gnu", HOSTTYPE=machine)
     assert done.returncode == 0, done.stderr
     runs = [line for line in clone.log if "|pytest|" in line]
     assert len(runs) == 2 and all("|slow or not slow|" in run for run in runs)
-    assert all(line.endswith(".[test,notebook,spark]|") for line in clone.installs())
+    assert all(line.endswith(f".[test,notebook,spark{more}]|") for line in clone.installs())
     assert sorted(p.name for p in clone.root.glob(".venv*")) == [".venv", ".venv-3.13"]
 
 
