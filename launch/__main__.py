@@ -21,7 +21,7 @@ _VERBS = {
     "sync": "bring the tracked files of this checkout to all workers",
     "setup": "make Python, packages and the mounted bucket ready on all workers",
     "run": "sync, setup, and start recjax.main on all workers, detached",
-    "status": "TPU, runs, progress, money; RUNNING STALLED PREEMPTED FAILED DONE LOST WAITING",
+    "status": "TPU, runs, progress, money so far, after one of the words below",
     "logs": "of --worker N (0), or of --all; --follow, --tpu",
     "watch": "all of it: create, run, and after a preemption re-create and resume, until done",
     "stop": "stop the run (it saves) and free the chips",
@@ -33,7 +33,10 @@ _VERBS = {
 _EPILOG = (
     "verbs:\n"
     + "\n".join(f"  {verb:8}{text}" for verb, text in _VERBS.items())
-    + "\n\nexit codes: 0 done, 1 the run or a worker failed, 2 bad input or rights,\n"
+    + "\n\nwords of status:\n"
+    "  ABSENT WAITING STARTING RUNNING STALLED STOPPING DONE FAILED PREEMPTED LOST, and\n"
+    "  UNKNOWN where gcloud's answer is not certain\n\n"
+    "exit codes: 0 done, 1 the run or a worker failed, 2 bad input or rights,\n"
     "            4 no capacity or a limit\n\nexample:\n"
     "  python -m launch watch --spec launch/specs/v5e8_spot.py --set workdir=gs://BUCKET/run \\\n"
     "      -- --config configs/sasrec.py:ml1m"
@@ -49,9 +52,7 @@ def main(argv: Sequence[str]) -> int:
         if options.verb == "local":
             return run_local(options.processes, options.devices, theirs)
         if options.verb == "aot":
-            from launch.aot import run_aot  # imports recjax
-
-            return run_aot(options.configs, options.types, options.output)
+            return _aot(options)
         return _with_spec(options, theirs)
     except LaunchError as error:
         print(f"launch: {error}", file=sys.stderr)
@@ -59,6 +60,15 @@ def main(argv: Sequence[str]) -> int:
     except KeyboardInterrupt:
         print("launch: interrupted here; what runs on the TPU goes on", file=sys.stderr)
         return 130
+
+
+def _aot(options: argparse.Namespace) -> int:
+    from launch.aot import run_aot, show_table  # imports recjax
+
+    if options.table:
+        return show_table(Path(options.output or plan.AOT_RECORD))
+    asked = options.configs, options.types, options.stages, options.output
+    return run_aot(*asked, missing=options.missing)
 
 
 def _with_spec(options: argparse.Namespace, arguments: list[str]) -> int:
@@ -177,7 +187,10 @@ def _parser() -> argparse.ArgumentParser:
     add("--devices", type=int, default=4, help="local: CPU devices of each")
     add("--configs", nargs="+", default=[], help="aot: which (all that are shipped)")
     add("--types", nargs="+", default=[], help="aot: TPU types")
-    add("--output", default="", help="aot: JSON file")
+    add("--stages", nargs="+", default=[], help="aot: whose trainings (the first that trains)")
+    add("--output", default="", help="aot: JSON file; what others have put there stays")
+    add("--missing", action="store_true", help="aot: only what the JSON file has not")
+    add("--table", action="store_true", help="aot: print what is in the JSON file as a table")
     return parser
 
 

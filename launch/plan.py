@@ -53,7 +53,8 @@ def all_commands(spec: Spec, arguments: Sequence[str]) -> dict[str, list[Command
 def plan_lines(spec: Spec, arguments: Sequence[str]) -> Iterator[str]:
     """Yields the plan as text."""
     hardware = spec.hardware
-    memory = f"{hardware.chips * spec.slices} chips of {hardware.generation.memory_gb} GB"
+    chips = hardware.chips * spec.slices
+    memory = f"{chips} chip{'s'[: chips > 1]} of {hardware.generation.memory_gb} GB"
     yield f"{spec.name}: {spec.slices} x {hardware.type}, {memory}"
     yield f"image {commands.runtime_version(spec)}, zones {', '.join(spec.zones)}"
     yield f"work directory {scripts.folder_of(spec)} on the workers"
@@ -72,7 +73,7 @@ def aot_lines(accelerator: str, arguments: Sequence[str], record: Path = AOT_REC
     words += [b for a, b in zip(arguments, arguments[1:], strict=False) if a == "--config"]
     rows = json.loads(record.read_text())["rows"] if record.exists() else []
     found = [r for r in rows if r["config"] in words and r["accelerator"] == accelerator]
-    return [f"ahead of time, {r['config']} as shipped: {r['verdict']}" for r in found]
+    return [f"ahead of time, {r['config']} {r['training']}: {r['verdict']}" for r in found]
 
 
 def doctor(spec: Spec, runner: Runner, say: Callable[[str], None]) -> int:
@@ -93,7 +94,7 @@ def _fault(spec: Spec, subject: str, out: str) -> str:
     if subject == "account" and not out.strip():
         return "nobody is signed in: gcloud auth login"
     if subject == "project" and not (out.strip() or spec.project):
-        return "no project: gcloud config set project NAME, or spec.project"
+        return "no project: gcloud config set project NAME, or --set project=NAME"
     if subject == "apis" and "tpu.googleapis.com" not in out.split():
         return "gcloud services enable tpu.googleapis.com"
     if subject.startswith("zone ") and out.strip() in ("", "[]"):

@@ -13,16 +13,21 @@ from launch import aot
 from launch.errors import LaunchError
 from launch.flags import PROFILES, libtpu_flags
 from launch.plan import AOT_RECORD
+from recjax import preflight
 from recjax.parallel.aot import ENVIRONMENT
+from recjax.parallel.topologies import find_topology
 
 ROOT = Path(__file__).resolve().parents[2]
 REPORT = {
+    "training": "pretrain",
+    "seconds": 1.234,
     "fits": True,
     "usable_bytes": int(15.75 * 2**30),
     "memory": {"peak": 3 << 30},
     "flops": 1.5e9,
     "collectives": {"all-reduce": {"count": 3, "bytes": 5 << 20}},
 }
+SMOKE_TRAININGS = ["pretrain", "finetune/next_item", "finetune/click"]
 TYPES = {"v4": "v4-8", "v5e": "v5e-4", "v5p": "v5p-8", "v6e": "v6e-4"}
 
 
@@ -30,8 +35,11 @@ def test_rows_say_what_a_table_needs() -> None:
     row = aot.read_report(REPORT)
     assert row["verdict"] == "fits, 3.00 of 15.75 GiB a chip"
     assert (row["collectives"], row["collective_mib"]) == (3, 5.0)
-    refused = aot.read_report({"fits": False, "compiler_says": "Ran out of memory: 38.15G"})
-    assert refused == {"fits": False, "verdict": "refused: Ran out of memory: 38.15G"}
+    assert (row["training"], row["seconds"]) == ("pretrain", 1.2)
+    said = {"fits": False, "compiler_says": "Ran out of memory: 38.15G"}
+    refused = aot.read_report({**REPORT, **said})
+    assert refused["verdict"] == "refused: Ran out of memory: 38.15G"
+    assert not refused["fits"] and "peak_gib" not in refused
 
 
 def test_every_config_that_runs_as_it_is_is_shipped() -> None:
@@ -39,26 +47,84 @@ def test_every_config_that_runs_as_it_is_is_shipped() -> None:
     assert "configs/quickstart.py" in shipped and "configs/default.py" not in shipped
 
 
+@pytest.mark.parametrize(
+    ("config", "asked", "stages"),
+    [
+        ("smoke", (), ("pretrain",)),
+        ("sasrec", (), ("finetune",)),  # which pretrains nothing
+        ("smoke", ("pretrain", "finetune"), ("pretrain", "finetune")),
+    ],
+)
+def test_first_stage_that_trains_is_compiled(monkeypatch, config, asked, stages) -> None:
+    found = []
+    monkeypatch.setattr(preflight, "ask_child", lambda *words: found.append(words) or [REPORT])
+    (row,) = aot.compile_config(f"configs/{config}.py", "v5e-8", asked)
+    assert row["accelerator"] == "v5litepod-8" and row["devices"] == 8 and row["fits"]
+    assert [words[2] for words in found] == [stages]
+
+
+def test_what_the_record_has_is_not_compiled_again(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: True)
+    monkeypatch.setattr(aot, "_PACKAGES", ("jax",))
+    asked: list[str] = []
+
+    def compile_config(config: str, accelerator: str, stages) -> list[dict]:
+        asked.append(config)
+        row = {"config": config, "training": "pretrain", "accelerator": "v5litepod-1"}
+        return [{**row, "fits": True if config == "a" else None, "verdict": ""}]
+
+    monkeypatch.setattr(aot, "compile_config", compile_config)
+    path = str(tmp_path / "aot.json")
+    codes = [aot.run_aot(["a", "b"], ["v5e-1"], [], path, missing=True) for _ in range(2)]
+    assert asked == ["a", "b", "b"] and codes == [1, 1], "what failed is tried again"
+
+
 def test_rows_of_other_configs_stay(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(aot, "_PACKAGES", ("jax",))
     path = tmp_path / "aot.json"
-    for config, verdict in (("a", "old"), ("b", "fits"), ("a", "new")):
-        aot.write_rows(path, [{"config": config, "accelerator": "t", "verdict": verdict}])
+    for config, training in (("a", ""), ("b", "pretrain"), ("a", "pretrain")):
+        aot.write_rows(path, [{"config": config, "training": training, "accelerator": "t"}])
     rows = json.loads(path.read_text())["rows"]
-    assert [(row["config"], row["verdict"]) for row in rows] == [("a", "new"), ("b", "fits")]
+    assert [(row["config"], row["training"]) for row in rows] == [
+        ("a", "pretrain"),
+        ("b", "pretrain"),
+    ]
+
+
+def test_table_shows_of_each_config_what_needs_most_and_stands_in_the_readme() -> None:
+    def row(training: str, accelerator: str, peak: float | None) -> dict:
+        found = {"config": "configs/a.py", "training": training, "accelerator": accelerator}
+        found |= {"devices": 8 if "8" in accelerator else 1, "fits": bool(peak), "seconds": 3.0}
+        return found | ({"peak_gib": peak, "usable_gib": 15.75} if peak else {})
+
+    rows = [row("pretrain", "v5e-8", 1.0), row("finetune/x", "v5e-8", 2.0)]
+    rows += [row("pretrain", "v5e-1", 4.0), row("finetune/x", "v5e-1", None)]
+    assert aot.table_lines({"rows": rows}) == [
+        "| config, training | v5e-1, of 15.75 | v5e-8, of 15.75 | s |",
+        "|---|---|---|---|",
+        "| `a`, finetune/x | refused | 2.00 | 3 |",
+    ]
+    assert (
+        aot.table_lines({"rows": rows[:2] + rows[2:3]})[2] == "| `a`, pretrain | 4.00 | 1.00 | 3 |"
+    )
+    lines = aot.table_lines(json.loads((ROOT / AOT_RECORD).read_text()))
+    assert "\n".join(lines) in (ROOT / "README.md").read_text(), "python -m launch aot --table"
 
 
 def test_missing_compiler_names_what_to_install(monkeypatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(LaunchError, match=r"pip install 'jax\[tpu\]'"):
-        aot.run_aot([], [], "")
+        aot.run_aot([], [], [], "")
 
 
 def test_record_is_of_shipped_configs_and_says_its_versions() -> None:
     record = json.loads((ROOT / AOT_RECORD).read_text())
     assert {"jax", "libtpu"} <= set(record["versions"])
+    types = {find_topology(name).accelerator for name in aot.TYPES}
+    assert {row["accelerator"] for row in record["rows"]} <= types
     assert {row["config"] for row in record["rows"]} <= set(aot.shipped_configs())
     assert all(row["verdict"].startswith(("fits, ", "refused: ")) for row in record["rows"])
+    assert all(row["seconds"] > 0 for row in record["rows"])
 
 
 needs_libtpu = [
@@ -72,8 +138,9 @@ needs_libtpu = [
 
 @pytest.mark.parametrize("accelerator", [pytest.param("v5e-8", marks=needs_libtpu)])
 def test_small_set_compiles(accelerator: str) -> None:
-    row = aot.compile_one("configs/smoke.py", accelerator)
-    assert row["fits"] and row["peak_gib"] < row["usable_gib"], row
+    rows = aot.compile_config("configs/smoke.py", accelerator, ["pretrain", "finetune"])
+    assert [row["training"] for row in rows] == SMOKE_TRAININGS
+    assert all(row["fits"] and row["peak_gib"] < row["usable_gib"] for row in rows), rows
 
 
 TINY_COMPILE = """

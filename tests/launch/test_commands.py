@@ -53,11 +53,12 @@ def test_plan_prints_the_same_lines_and_the_price() -> None:
 
 
 def test_plan_shows_what_the_tpu_compiler_said(tmp_path: Path) -> None:
-    record, row = tmp_path / "aot.json", {"config": "c.py", "accelerator": "v6e-8"}
+    record = tmp_path / "aot.json"
+    row = {"config": "c.py", "training": "pretrain", "accelerator": "v6e-8"}
     record.write_text(json.dumps({"rows": [{**row, "verdict": "fits, 1.00 of 31.25 GiB"}]}))
     for words in (["--config", "c.py"], ["--config=c.py"]):
         (line,) = aot_lines("v6e-8", words, record)
-        assert line == "ahead of time, c.py as shipped: fits, 1.00 of 31.25 GiB"
+        assert line == "ahead of time, c.py pretrain: fits, 1.00 of 31.25 GiB"
     assert aot_lines("v6e-4", ["--config=c.py"], record) == []
 
 
