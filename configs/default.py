@@ -34,8 +34,13 @@ def get_config() -> ConfigDict:
     config.finetune.next_item.adapt = _adaptation()
     config.finetune.click.adapt = _adaptation()
     config.finetune.click.hidden_dims = (64, 32)  # widths of the click tower
-    config.finetune.click.head = "encoder"  # attention over the encoded history; "din": over the
-    # embedded one, the encoder's blocks are left out
+    # "encoder": attention over the encoded history; the others read the embedded one, without the
+    # encoder's blocks: "din", "sim" (din over the last events of the shown item's category), "dien"
+    # (two recurrences), "bst" (a transformer block over history and shown item)
+    config.finetune.click.head = "encoder"
+    config.finetune.click.num_heads = 2  # bst
+    config.finetune.click.search_len = 20  # sim: events
+    config.finetune.click.interest_weight = 1.0  # dien: of the loss on each event's successor
     config.finetune.click.adversarial = _adversarial()
     config.finetune.row_click = _row_click()
     config.tune = _tune()

@@ -187,6 +187,9 @@ def make_click_task(config: ConfigDict, encoder: EncoderConfig) -> Click:
             causal=config.pretrain.objectives.next_item > 0,
             adapt=make_adaptation(settings.adapt),
             adversary=Adversary(**settings.adversarial),
+            num_heads=settings.num_heads,
+            search_len=settings.search_len,
+            interest_weight=settings.interest_weight,
         )
     except ValueError as error:
         raise UserError(f"config.finetune.click: {error}") from error

@@ -7,10 +7,12 @@ trainer `init` and `loss`. No files but pretrained weights, no mesh, no training
 from recjax.models.attention import SelfAttention, attend
 from recjax.models.bert_settings import to_bert_settings, to_text_config
 from recjax.models.blocks import BodyConfig, stack_layers, unstack_layers
+from recjax.models.click_heads import CLICK_HEADS, INTERESTS
+from recjax.models.click_tower import ClickHead
 from recjax.models.dropout import dropout, fold_in_rows, row_uniform
 from recjax.models.embeddings import INPUTS, MASK_ID, NUM_SPECIALS, PAD_ID, UNK_ID
 from recjax.models.event_encoder import ENCODERS, EncoderConfig, EventEncoder
-from recjax.models.heads import CLICK_HEADS, ClickHead, DenseHead, ItemBias, unit_vectors
+from recjax.models.heads import DenseHead, ItemBias, unit_vectors
 from recjax.models.item_text import CommonSpace, ItemToken
 from recjax.models.pretrained import read_bert, write_bert
 from recjax.models.text_bert import (
@@ -25,6 +27,7 @@ __all__ = [
     "CLICK_HEADS",
     "ENCODERS",
     "INPUTS",
+    "INTERESTS",
     "MASK_ID",
     "NUM_SPECIALS",
     "PAD_ID",

@@ -1,7 +1,7 @@
 """The recurrent layer: a GRU over each segment, forward only.
 
 Its state is all it keeps of the past, so that one more event costs the same whatever came before.
-Called by `recjax.models.event_encoder`.
+Called by `recjax.models.event_encoder` and `recjax.models.click_heads`.
 """
 
 from typing import ClassVar
@@ -15,7 +15,13 @@ from recjax.models.initialisers import partitioned
 from recjax.models.relative import Relations
 
 
-def run_gru(inputs: jax.Array, starts: jax.Array, kernel: jax.Array, bias: jax.Array) -> jax.Array:
+def run_gru(
+    inputs: jax.Array,
+    starts: jax.Array,
+    kernel: jax.Array,
+    bias: jax.Array,
+    strength: jax.Array | None = None,
+) -> jax.Array:
     """Runs gated recurrent units over rows, from a state of zeros at every start.
 
     r = sigmoid(i_r + h W_r), z = sigmoid(i_z + h W_z), n = tanh(i_n + r * (h W_n + b)), and the
@@ -26,29 +32,35 @@ def run_gru(inputs: jax.Array, starts: jax.Array, kernel: jax.Array, bias: jax.A
         starts: bool [B, T], True at the first event of each segment.
         kernel: float [D, 3, D]: W_r, W_z and W_n.
         bias: float [D].
+        strength: float [B, T], how much of its update an event may make: h moves by strength times
+            (1 - z) (n - h). None for 1 everywhere.
 
     Returns:
         float32 [B, T, D], the state after each event.
 
     Reference:
         Cho et al. (2014), "Learning Phrase Representations using RNN Encoder-Decoder", Eq. 5 to 8,
-        with the reset gate after the product, as in cuDNN.
+        with the reset gate after the product, as in cuDNN; Zhou et al. (2019), "Deep Interest
+        Evolution Network", Eq. 15 and 16, for the strength.
     """
     kernel = kernel.astype(inputs.dtype)
 
-    def step(state: jax.Array, event: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        given, start = event
+    def step(state: jax.Array, event: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
+        given, start, *steered = event
         state = jnp.where(start[:, None], 0, state)
         product = jnp.einsum(
             "bd,dge->bge", state.astype(kernel.dtype), kernel, preferred_element_type=jnp.float32
         )
         reset, update = (jax.nn.sigmoid(given[:, gate] + product[:, gate]) for gate in (0, 1))
+        if steered:
+            update = 1 - steered[0][:, None] * (1 - update)
         new = jnp.tanh(given[:, 2] + reset * (product[:, 2] + bias[None]))
         state = (1 - update) * new + update * state
         return state, state
 
     first = jnp.zeros((len(inputs), inputs.shape[-1]), jnp.float32)
-    by_time = (jnp.swapaxes(inputs, 0, 1), jnp.swapaxes(starts, 0, 1))
+    given = (inputs, starts) if strength is None else (inputs, starts, strength)
+    by_time = tuple(jnp.swapaxes(array, 0, 1) for array in given)
     return jnp.swapaxes(jax.lax.scan(step, first, by_time)[1], 0, 1)
 
 

@@ -12,7 +12,9 @@ import jax.numpy as jnp
 
 from recjax.expansion.on_device import Adversary
 from recjax.losses import sigmoid_cross_entropy
-from recjax.models import CLICK_HEADS, ClickHead
+from recjax.losses.negatives import draw_negatives
+from recjax.models import CLICK_HEADS, INTERESTS, ClickHead, fold_in_rows
+from recjax.tasks import row_draws
 from recjax.tasks.encoder_task import EncoderTask
 from recjax.tasks.parameters import Batch, Params
 from recjax.tasks.positions import is_last
@@ -29,6 +31,9 @@ class Click(EncoderTask):
             hidden state, bidirectional by their mean.
         num_positions: display positions with an embedding of their own.
         adversary: whether training also sees embedded histories shifted to a higher loss.
+        num_heads: of a head's own attention (bst).
+        search_len: events of the candidate's category that are looked at (sim).
+        interest_weight: of the loss that teaches each state of the history what came next (dien).
 
     Raises:
         ValueError: if the encoder cannot read in this direction, or there is no such head.
@@ -39,12 +44,19 @@ class Click(EncoderTask):
     num_positions: int = 32
     adversary: Adversary = Adversary()
     head: str = "encoder"
+    num_heads: int = 2
+    search_len: int = 20
+    interest_weight: float = 1.0
     name: ClassVar[str] = "click"
 
     def __post_init__(self) -> None:
         self.encoder.check_direction(self.causal)
         if self.head not in CLICK_HEADS:
             raise ValueError(f"head {self.head!r} is unknown; known: {', '.join(CLICK_HEADS)}")
+        if self.head == "bst" and self.encoder.hidden_dim % self.num_heads:
+            raise ValueError(f"num_heads = {self.num_heads} does not divide model.hidden_dim")
+        if self.search_len < 1 or self.interest_weight < 0:
+            raise ValueError("give a search_len of at least 1, an interest_weight of at least 0")
         object.__setattr__(self, "hidden_dims", tuple(self.hidden_dims))
 
     def loss(
@@ -56,9 +68,11 @@ class Click(EncoderTask):
         keys: jax.Array | None,
         train: bool,
     ) -> dict[str, tuple[jax.Array, jax.Array]]:
-        """Returns {"click": (sum of nats, weight)}, in training with an adversary another.
+        """Returns {"click": (sum of nats, weight)}, and in training what head and adversary add.
 
-        "click_adversarial" is the same loss with the embedded history shifted, dropout alike.
+        "click_adversarial" is the same loss with the embedded history shifted, dropout alike;
+        "click_interest" that of telling, from each state of the head's first recurrence, the next
+        item from a drawn one.
 
         Args:
             params: {"encoder", "head"}.
@@ -66,14 +80,21 @@ class Click(EncoderTask):
             constants: item_category int32 [V] where "category" is an input.
             keys: typed PRNG keys [B] for dropout, or None.
             train: whether dropout is on (static).
+
+        Reference:
+            Zhou et al. (2019), "Deep Interest Evolution Network", Eq. 7, for what states learn.
         """
         keys = keys if train else None
 
-        def loss(params: Params, shift: jax.Array | None) -> tuple[jax.Array, jax.Array]:
-            logits = self._logits(params, batch, constants, keys, shift)
+        def loss(params: Params, shift: jax.Array) -> tuple[jax.Array, jax.Array]:
+            logits, _ = self._apply(params, batch, constants, keys, shift)
             return sigmoid_cross_entropy(logits, batch["label"], batch["weight"])
 
-        losses = {self.name: loss(params, None)}
+        logits, states = self._apply(params, batch, constants, keys)
+        losses = {self.name: sigmoid_cross_entropy(logits, batch["label"], batch["weight"])}
+        if train and states and self.interest_weight:
+            total, weight = self._interest_loss(params, batch, constants, states[0], keys)
+            losses[f"{self.name}_interest"] = total * self.interest_weight, weight
         if train and self.adversary.acts:
             held = jax.lax.stop_gradient(params)
             history = self._call_encoder(held, "embed", batch, constants)
@@ -106,16 +127,17 @@ class Click(EncoderTask):
         if fixed_position is not None:
             position = jnp.full_like(batch["candidate"], fixed_position)
             batch = batch | {"position": position}
-        return self._logits(params, batch, constants, None)
+        return self._apply(params, batch, constants, None)[0]
 
-    def _logits(
+    def _apply(
         self,
         params: Params,
         batch: Batch,
         constants: Batch,
         keys: jax.Array | None,
         shift: jax.Array | None = None,
-    ) -> jax.Array:
+    ) -> tuple[jax.Array, list[jax.Array]]:
+        """Returns logits float32 [B] and, of some heads, a state [B, T, D] after each event."""
         x = self._call_encoder(params, "embed", batch, constants)
         x = x if shift is None else x + shift
         hidden = x
@@ -126,10 +148,44 @@ class Click(EncoderTask):
         pooled = (hidden * counts[..., None]).sum(axis=1)
         pooled = pooled / jnp.maximum(counts.sum(axis=1), 1)[:, None]
         candidate = self._call_encoder(params, "embed_items", batch["candidate"], constants)
-        logits = self._head().apply(
-            {"params": params["head"]}, hidden, pooled, candidate, batch, keys
+        variables = {"params": params["head"]}
+        inputs = (hidden, pooled, candidate, batch | self._alike(batch, constants), keys)
+        logits, sown = self._head().apply(variables, *inputs, mutable=[INTERESTS])
+        return cast(jax.Array, logits), jax.tree.leaves(sown)
+
+    def _alike(self, batch: Batch, constants: Batch) -> Batch:
+        """Which events are of the candidate's category; where there are no categories, all."""
+        if "item_category" not in constants:
+            return {"alike": batch["segments"] > 0}
+        of_items, of_candidate = (
+            jnp.take(constants["item_category"], batch[name], mode="clip")
+            for name in ("items", "candidate")
         )
-        return cast(jax.Array, logits)
+        return {"alike": of_items == of_candidate[:, None]}
+
+    def _interest_loss(
+        self,
+        params: Params,
+        batch: Batch,
+        constants: Batch,
+        states: jax.Array,
+        keys: jax.Array | None,
+    ) -> tuple[jax.Array, jax.Array]:
+        """Sum of nats and weight: the next item against one drawn evenly, event by event."""
+        keys = row_draws.content_keys(batch["items"]) if keys is None else keys
+        keys = fold_in_rows(keys, row_draws.NEGATIVES)
+        came, segments = batch["items"][:, 1:], batch["segments"]
+        count, num_ids = came.shape[1], self.encoder.vocab_size
+        drawn, _ = draw_negatives(keys, count, num_ids=num_ids, proposal="uniform")
+
+        def score(items: jax.Array) -> jax.Array:
+            vectors = self._call_encoder(params, "embed_items", items, constants)
+            return jnp.einsum("btd,btd->bt", states[:, :-1].astype(vectors.dtype), vectors)
+
+        nats = jax.nn.softplus(-score(came)) + jax.nn.softplus(score(drawn))
+        weight = ((segments[:, 1:] > 0) & (segments[:, 1:] == segments[:, :-1])).astype(nats.dtype)
+        weight = weight * batch["weight"][:, None]
+        return (nats * weight).sum(), weight.sum()
 
     def _head(self) -> ClickHead:
         return CLICK_HEADS[self.head](
@@ -138,6 +194,8 @@ class Click(EncoderTask):
             num_positions=self.num_positions,
             dropout_rate=self.encoder.dropout_rate,
             dtype=jnp.dtype(self.encoder.dtype),
+            num_heads=self.num_heads,
+            search_len=self.search_len,
         )
 
     def _init_head(self, key: jax.Array) -> Any:
@@ -145,5 +203,6 @@ class Click(EncoderTask):
         vector, ids = jnp.zeros((1, width)), jnp.zeros(1, jnp.int32)
         names = ("candidate_gap", "hour", "weekday", "position")
         batch = {"segments": jnp.zeros((1, 2), jnp.int32), **{name: ids for name in names}}
+        batch["alike"] = jnp.zeros((1, 2), bool)
         hidden = jnp.zeros((1, 2, width))
         return self._head().init(key, hidden, vector, vector, batch)["params"]

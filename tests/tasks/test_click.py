@@ -103,8 +103,49 @@ def test_din_reads_the_embedded_history_and_no_block(click, click_batch, constan
     grads = jax.jit(jax.grad(loss))(params)["encoder"]
     assert np.any(grads["embedding"]["item"]["table"])
     assert not any(np.any(leaf) for leaf in jax.tree.leaves(grads["layers_0"]))
-    with pytest.raises(ValueError, match="head 'dim' is unknown; known: encoder, din"):
-        dataclasses.replace(task, head="dim")
+    for changes, message in (
+        ({"head": "dim"}, "head 'dim' is unknown; known: encoder, din, sim, dien, bst"),
+        ({"head": "bst", "num_heads": 3}, "num_heads = 3 does not divide"),
+        ({"search_len": 0}, "search_len of at least 1"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            dataclasses.replace(task, **changes)
+
+
+def test_states_of_dien_learn_the_next_item_from_a_drawn_one(click, click_batch, constants):
+    task = dataclasses.replace(click[0], head="dien")
+    params = jax.jit(task.init)(jax.random.key(0))
+
+    def losses(params, train=True, task=task):
+        return task.loss(params, click_batch, constants, keys=None, train=train)
+
+    plain = jax.jit(losses)(params)
+    assert set(plain) == {"click", "click_interest"}
+    assert float(plain["click_interest"][1]) == 2 + 2 * 11 + 0 + 0  # pairs times weights of rows
+    half = dataclasses.replace(task, interest_weight=0.5)
+
+    def others(params):
+        """Without training, without weight, at half the weight, and what learns from it."""
+        none = dataclasses.replace(task, interest_weight=0.0)
+        grads = jax.grad(lambda p: losses(p)["click_interest"][0])(params)
+        kinds = (losses(params, train=False), losses(params, task=none), losses(params, task=half))
+        return *kinds, grads
+
+    judged, none, halved, grads = jax.jit(others)(params)
+    assert set(judged) == set(none) == {"click"}
+    np.testing.assert_allclose(
+        halved["click_interest"][0], 0.5 * plain["click_interest"][0], rtol=1e-5
+    )
+    assert np.any(grads["head"]["extraction_input"]["kernel"])
+    assert not np.any(grads["head"]["evolution_input"]["kernel"])
+
+
+def test_sim_takes_categories_from_the_catalogue(click, click_batch, constants):
+    task = dataclasses.replace(click[0], head="sim", search_len=12)
+    params = jax.jit(task.init)(jax.random.key(0))
+    everything = {"item_category": jnp.ones_like(constants["item_category"])}
+    scores = [task.scores(params, click_batch, c) for c in (constants, everything)]
+    assert np.abs(scores[0] - scores[1])[:2].max() > 1e-6
 
 
 def test_adversary_adds_the_loss_of_shifted_histories(click, click_batch, constants):
@@ -123,8 +164,12 @@ def test_adversary_adds_the_loss_of_shifted_histories(click, click_batch, consta
     assert set(losses(0.02, False)) == {"click"}
 
 
-def test_training_separates_clicked_from_unclicked(click, click_batch, constants):
-    (task, params, _), optimizer = click, optax.adam(1e-2)
+@pytest.mark.parametrize(
+    "head", ["encoder", *(pytest.param(h, marks=pytest.mark.slow) for h in ("sim", "dien", "bst"))]
+)
+def test_training_separates_clicked_from_unclicked(head, click, click_batch, constants):
+    task, optimizer = dataclasses.replace(click[0], head=head), optax.adam(1e-2)
+    params = jax.jit(task.init)(jax.random.key(0))
     state = jax.jit(optimizer.init)(params)
 
     def mean(params):
