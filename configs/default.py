@@ -43,6 +43,7 @@ def get_config() -> ConfigDict:
     config.finetune.click.interest_weight = 1.0  # dien: of the loss on each event's successor
     config.finetune.click.adversarial = _adversarial()
     config.finetune.row_click = _row_click()
+    config.finetune.row_outcomes = _row_outcomes()
     config.tune = _tune()
     config.evaluate = _evaluate()
     config.report = ConfigDict({"num_example_users": 5})
@@ -128,11 +129,16 @@ def _data() -> ConfigDict:
     data.ibis_table = ""
     data.table = ConfigDict(
         {  # kind "table": Parquet or CSV, one row a decision with its outcome
-            "dataset": "",  # public set whose original files lie in data.path: "frappe"
+            # public set whose original files lie in data.path: "frappe", "census" (UCI Adult),
+            # "view_outcomes" (a log of views, carts and purchases, one row a viewed pair)
+            "dataset": "",
             "valid_path": "",  # "" = cut out of data.path as prepare.split says
             "test_path": "",
             "label": "label",  # column of the outcome
             "yes": "",  # its value that means yes, where it is not 0 or 1
+            # further outcomes for finetune.row_outcomes: name -> {"column": "", "yes": ""}; such
+            # as need one another stand in their order behind `label` (clicked, bought)
+            "also": ConfigDict(),
             "user": "",  # column: intervals are over users; with item, the floor remembers pairs
             "item": "",
             "time": "",  # column that orders the rows, for the split "time"
@@ -357,12 +363,41 @@ def _training(num_steps: int, learning_rate: float) -> ConfigDict:
             "table_learning_rate": 0.0,  # the peak for tables; 0 = learning_rate
             "table_l2": 0.0,  # as l2, of table rows that have a gradient in the batch
             "layer_decay": 1.0,  # learning rate of a layer over that of the layer above
+            # "pcgrad": where gradients of a training's losses work against each other, each loses
+            # that part; a backward pass for each loss
+            "gradient_surgery": "none",
             "ema_decay": 0.0,  # moving average of parameters, judged and kept instead; 0 = off
             "freeze": (),  # regular expressions of parameter paths that do not move
             "eval_interval_steps": 200,
             "early_stop_evals": 5,  # evaluations without gain before a member stops; 0 = never
         }
     )
+
+
+def _row_outcomes() -> ConfigDict:
+    """The training of heads that judge several outcomes of a row at once."""
+    training = _training(num_steps=500, learning_rate=1e-3)
+    # "shared_bottom", "mmoe", "ple"; of outcomes that need one another also "esmm", "aitm"
+    training.heads = ("shared_bottom", "mmoe", "ple")
+    training.singles = True  # also trains each outcome alone, the arm "single"
+    training.overrides = ConfigDict()  # as in row_click
+    training.weights = ()  # of the outcomes' losses; () = 1 each
+    training.balance = "fixed"  # "uncertainty": weights are learned over these
+    training.order_weight = 0.6  # aitm: of the loss on an outcome likelier than the one before it
+    training.model = ConfigDict(
+        {  # see recjax.models.ctr.CtrConfig
+            "embedding_dim": 10,
+            "hidden_dims": (128, 64),  # of the shared bottom; of an expert
+            "tower_dims": (32,),  # of an outcome
+            "num_experts": 4,  # mmoe; ple, of each outcome and shared
+            "num_levels": 1,  # ple
+            "norm": "none",
+            "dropout_rate": 0.0,
+            "dtype": "float32",
+            "vocab_multiple": 1,
+        }
+    )
+    return training
 
 
 def _row_click() -> ConfigDict:

@@ -42,7 +42,9 @@ def log_batch(config: ConfigDict, settings: ConfigDict, kind: str) -> Shapes:
     return _enlarge(config, settings, batches)
 
 
-def row_batch(config: ConfigDict, settings: ConfigDict, *, slots: int, weighted: bool) -> Shapes:
+def row_batch(
+    config: ConfigDict, settings: ConfigDict, *, slots: int, weighted: bool, num_outcomes: int
+) -> Shapes:
     """Returns the shapes [M, B, ...] of a training batch of a labelled table.
 
     Args:
@@ -50,8 +52,9 @@ def row_batch(config: ConfigDict, settings: ConfigDict, *, slots: int, weighted:
         settings: of the training.
         slots: of all features together.
         weighted: whether rows are multiplied by values.
+        num_outcomes: of a row.
     """
-    batches = RowTrainBatches(_OneRow(slots, weighted), batch_size=1, seeds=(0,))
+    batches = RowTrainBatches(_OneRow(slots, weighted, num_outcomes), batch_size=1, seeds=(0,))
     return _enlarge(config, settings, batches)
 
 
@@ -66,10 +69,10 @@ def _enlarge(config: ConfigDict, settings: ConfigDict, batches: Any) -> Shapes:
 class _OneRow:
     """A table of one empty row."""
 
-    def __init__(self, slots: int, weighted: bool) -> None:
+    def __init__(self, slots: int, weighted: bool, num_outcomes: int) -> None:
         self.ids = np.zeros((1, slots), np.int32)
         self.values = np.ones((1, slots), np.float32) if weighted else None
-        self.label = np.zeros(1, np.float32)
+        self.label = np.zeros((1, num_outcomes) if num_outcomes > 1 else 1, np.float32)
 
     def __len__(self) -> int:
         return 1

@@ -14,7 +14,7 @@ import numpy as np
 
 from recjax.metrics import auc, ndcg_at, ranks_and_top_items
 from recjax.parallel import Engine
-from recjax.tasks import Click, Mixture, NextItem, RowClick
+from recjax.tasks import Click, Mixture, NextItem, RowClick, RowOutcomes
 
 Tree = Any
 Batch = Mapping[str, np.ndarray]
@@ -123,7 +123,7 @@ class ClickScorer:
     def __call__(self, params: Tree, batches: Iterable[Batch]) -> tuple[np.ndarray, np.ndarray]:
         """Returns logits float32 [M, N] and labels float32 [N] of every example.
 
-        Params leaves are [M, ...].
+        Params leaves are [M, ...]. Of several outcomes both have a last axis K.
         """
         logits, labels = [], []
         for batch in batches:
@@ -151,10 +151,15 @@ def ndcg_validator(ranker: Ranker, batches: list[Batch]) -> Callable[[Tree], np.
 
 
 def auc_validator(scorer: ClickScorer, batches: list[Batch]) -> Callable[[Tree], np.ndarray]:
-    """Returns params -> AUC [M] over the batches."""
+    """Returns params -> AUC [M] over the batches; of several outcomes the mean of those learned."""
+    task = scorer.task
+    learned = task.learned if isinstance(task, RowOutcomes) else (0,)
 
     def validate(params: Tree) -> np.ndarray:
         logits, labels = scorer(params, batches)
-        return np.array([float(auc(row, labels)) for row in logits])
+        logits, labels = (np.atleast_3d(logits), labels.reshape(len(labels), -1))
+        return np.array(
+            [np.mean([auc(row[:, k], labels[:, k]) for k in learned]) for row in logits]
+        )
 
     return validate

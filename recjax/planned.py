@@ -139,11 +139,18 @@ def plan_trainings(
 
 def _plan_heads(config: ConfigDict, sizes: Sizes) -> list[Plan]:
     plans: list[Plan] = []
-    for head in row_heads.heads_of(config):
-        settings = row_heads.settings_of(config, head)
-        task = row_heads.make_row_task(config, head, num_rows=sizes.num_rows, slots=sizes.slots)
-        batch = row_batch(config, settings, slots=sum(sizes.slots), weighted=sizes.weighted)
-        plans.append(Plan(f"finetune/{row_heads.TASK}/{head}", (head,), task, settings, batch, {}))
+    stage, outcomes = f"finetune/{row_heads.task_name_of(config)}", row_heads.outcomes_of(config)
+    for arm in row_heads.arms_of(config):
+        settings = row_heads.settings_of(config, arm)
+        task = row_heads.make_row_task(config, arm, num_rows=sizes.num_rows, slots=sizes.slots)
+        batch = row_batch(
+            config,
+            settings,
+            slots=sum(sizes.slots),
+            weighted=sizes.weighted,
+            num_outcomes=len(outcomes),
+        )
+        plans.append(Plan(f"{stage}/{arm}", (arm,), task, settings, batch, {}))
     return plans
 
 

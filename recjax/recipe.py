@@ -23,6 +23,7 @@ from recjax.step import MEMBER_CONSTANTS, Task, create_state, make_train_step, r
 from recjax.tasks import Adaptation
 
 Tree = Any
+_SURGERY = ("none", "pcgrad")
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,9 @@ def make_recipe(task: Task, settings: ConfigDict, axis_name: str | None) -> Reci
         UserError: when a setting is out of range, or freezes what is not there.
     """
     optimizer, rules = optimizer_of(settings, task), (*settings.freeze, *task.held)
+    if settings.gradient_surgery not in _SURGERY:
+        known = ", ".join(_SURGERY)
+        raise UserError(f"gradient_surgery = {settings.gradient_surgery!r}; known: {known}")
     return Recipe(
         init_params=jax.vmap(lambda seed: task.init(jax.random.key(seed), {})),
         create=partial(create_state, optimizer=optimizer, averages=settings.ema_decay > 0),
@@ -61,6 +65,7 @@ def make_recipe(task: Task, settings: ConfigDict, axis_name: str | None) -> Reci
             frozen=partial(frozen, rules=rules) if rules else None,
             ema_decay=settings.ema_decay,
             accumulate_steps=settings.accumulate_steps,
+            surgery=settings.gradient_surgery == "pcgrad",
         ),
         flops=partial(count_step_flops, task),
         logical=task.logical_axes(),

@@ -1,8 +1,8 @@
 """Which head is trained on a labelled table, with which settings: heads x seeds.
 
-An arm is a head of `recjax.models.ctr`; all have the same rows, steps and selection, and may have
-settings of their own. The stages finetune, tune and evaluate read their arms from here where
-`config.data.kind` is "table".
+An arm is a head of `recjax.models.ctr` (see `row_heads`); all have the same rows, steps and
+selection, and may have settings of their own. The stages finetune, tune and evaluate read their
+arms from here where `config.data.kind` is "table".
 """
 
 from collections.abc import Callable, Mapping
@@ -19,7 +19,6 @@ from recjax.data.prepare_rows import RowSource
 from recjax.data.row_batches import RowTrainBatches, row_batches
 from recjax.judging import Batch, ClickScorer, auc_validator
 from recjax.recipe import make_recipe
-from recjax.row_heads import TASK
 from recjax.tasks import RowClick
 from recjax.train import Training, load_best
 from recjax.training_plan import TrainingPlan, Validator
@@ -34,23 +33,33 @@ class RowExperiment(TrainingPlan):
     # ---- what there is ----
 
     @property
+    def task_name(self) -> str:
+        """Name of the one task: row_click, or row_outcomes where several outcomes are learned."""
+        return row_heads.task_name_of(self.context.config)
+
+    @property
+    def outcomes(self) -> tuple[str, ...]:
+        """Names of the outcomes of a row."""
+        return row_heads.outcomes_of(self.context.config)
+
+    @property
     def constants(self) -> Mapping[str, np.ndarray]:
         """Nothing: heads look nothing up but their own tables."""
         return {}
 
     @property
     def arms(self) -> tuple[str, ...]:
-        """The heads.
+        """The heads, and what stands beside them.
 
         Raises:
             UserError: if there is none, one stands twice, or an override names none of them.
         """
-        return row_heads.heads_of(self.context.config)
+        return row_heads.arms_of(self.context.config)
 
     @property
     def tasks(self) -> tuple[str, ...]:
         """The one task of a table."""
-        return (TASK,)
+        return (self.task_name,)
 
     @cached_property
     def schema(self) -> FeatureSchema:
@@ -65,7 +74,7 @@ class RowExperiment(TrainingPlan):
         """Opens the rows of a part."""
         if part not in self._sources:
             folder = self.context.workdir / "prepared" / "rows" / part
-            self._sources[part] = RowSource(folder)
+            self._sources[part] = RowSource(folder, len(self.outcomes) > 1)
         return self._sources[part]
 
     def settings_of(self, head: str) -> ConfigDict:

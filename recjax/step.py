@@ -111,6 +111,7 @@ def make_train_step(
     frozen: Callable[[Tree], Tree] | None = None,
     ema_decay: float = 0.0,
     accumulate_steps: int = 1,
+    surgery: bool = False,
 ) -> Callable[..., tuple[TrainState, dict[str, jax.Array]]]:
     """Returns step(state, batch, constants) -> (state, metrics).
 
@@ -122,6 +123,7 @@ def make_train_step(
         ema_decay: of the moving average of parameters, where the state has one.
         accumulate_steps: parts of a batch's rows that are worked on one after another, for the
             same update; see `compute_gradients`.
+        surgery: whether losses' gradients that work against each other lose that part.
 
     Returns:
         A pure function; batch leaves are [M, B, ...] with `row` int32 [M, B], the global row.
@@ -144,7 +146,12 @@ def make_train_step(
             return task.loss(params, part, constants, keys=keys, train=True)
 
         grads, means = compute_gradients(
-            losses, params, batch, parts=accumulate_steps, axis_name=axis_name
+            losses,
+            params,
+            batch,
+            parts=accumulate_steps,
+            axis_name=axis_name,
+            surgery=surgery,
         )
         updates, opt_state = optimizer.update(grads, opt_state, params)
         metrics = {f"train/{name}": value for name, value in means.items()}

@@ -23,7 +23,7 @@ CONFIGS = sorted(path.stem for path in (ROOT / "configs").glob("[!_]*.py"))
 # sections whose keys are a user's own names, not settings
 OPEN = ("data.action_names", "data.columns", "data.catalogue_columns", "data.users_columns")
 OPEN += ("data.graph_columns", "expansion.arms", "expansion.overrides", "prepare.features.")
-OPEN += ("finetune.row_click.overrides",)
+OPEN += ("finetune.row_click.overrides", "finetune.row_outcomes.overrides", "data.table.also.")
 
 
 def load(name):
@@ -35,7 +35,7 @@ def experiment_of(config, folder, monkeypatch):
     if config.data.kind == "table":
         plan = make_row_experiment(config, folder)
         return plan, [
-            (plan.task(head), plan.settings_of(head), partial(plan.finetuning, "row_click", head))
+            (plan.task(head), plan.settings_of(head), partial(plan.finetuning, plan.tasks[0], head))
             for head in plan.arms
         ]
     plan = make_experiment(config, folder, monkeypatch)

@@ -9,7 +9,7 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 from tiny_training import OPTIMIZER, one_device, train_steps
 
-from recjax.gradients import compute_gradients, sum_over_parts
+from recjax.gradients import compute_gradients, sum_over_parts, without_conflicts
 from recjax.parallel import make_engine
 
 ROWS, DIM = 12, 64
@@ -92,3 +92,40 @@ def test_rows_that_do_not_divide_into_parts_are_refused_with_a_size_that_does():
     with pytest.raises(ValueError, match="accumulate_steps must be at least 1, got 0"):
         engine.check_rows(24, 0)
     engine.check_rows(32, 2)
+
+
+def test_gradients_lose_what_works_against_another():
+    one, two, three = jnp.array([1.0, 0.0]), jnp.array([-1.0, 1.0]), jnp.array([0.0, 2.0])
+    pair = without_conflicts({"a": jnp.stack([one, two])})["a"]
+    np.testing.assert_allclose(pair, jnp.array([0.5, 0.5]) + jnp.array([0.0, 1.0]), rtol=1e-6)
+    agreeing = without_conflicts(
+        {"a": jnp.stack([one, three])[:, :1], "b": jnp.stack([one, three])}
+    )
+    np.testing.assert_allclose(agreeing["b"], one + three)
+    np.testing.assert_allclose(agreeing["a"], [1.0])
+    several = np.random.default_rng(1).normal(size=(4, 6)).astype(np.float32)
+    expected = np.zeros(6)
+    for own, kept in enumerate(several):
+        for other, gradient in enumerate(several):
+            if other != own and kept @ gradient < 0:
+                kept = kept - (kept @ gradient) / (gradient @ gradient) * gradient
+        expected += kept
+    found = without_conflicts({"a": several[:, :2], "b": several[:, 2:].reshape(4, 2, 2)})
+    together = np.concatenate([found["a"], found["b"].ravel()])
+    np.testing.assert_allclose(together, expected, rtol=1e-5, atol=1e-6)
+    assert not np.allclose(together, several.sum(0), rtol=1e-2)
+
+
+def test_surgery_works_on_gradients_of_whole_batches():
+    params, batch = problem()
+    each = [
+        jax.grad(lambda p, n=name: losses(p, batch)[n][0] / losses(p, batch)[n][1])(params)
+        for name in ("line", "square")
+    ]
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *each)
+    expected = without_conflicts(stacked)["kernel"]
+    for parts in (1, 3):
+        found, _ = compute_gradients(losses, params, batch, parts=parts, surgery=True)
+        np.testing.assert_allclose(found["kernel"], expected, rtol=1e-4, atol=1e-6)
+    plain, _ = compute_gradients(losses, params, batch)
+    assert not np.allclose(plain["kernel"], expected, rtol=1e-3)

@@ -21,6 +21,15 @@ MODEL = {  # key: another value, and a head whose parameters it changes
     "block_dim": (3, "masknet"),
     "vocab_multiple": (64, "lr"),
 }
+OUTCOME_MODEL = {
+    "embedding_dim": (3, "shared_bottom"),
+    "hidden_dims": ((5,), "shared_bottom"),
+    "tower_dims": ((5,), "shared_bottom"),
+    "num_experts": (3, "mmoe"),
+    "num_levels": (2, "ple"),
+    "norm": ("layer", "shared_bottom"),
+    "vocab_multiple": (64, "shared_bottom"),
+}
 ELSEWHERE = {"dropout_rate", "dtype"}
 
 
@@ -103,3 +112,66 @@ def test_training_is_shaped_by_its_section_and_judged_on_validation(plan):
     plan.context.config.evaluate.part = "train"
     with pytest.raises(UserError, match="config.evaluate.part = 'train'"):
         _ = plan.judged_part
+
+
+@pytest.fixture
+def outcomes(tmp_path):
+    config = default.get_config()
+    config.data.table.also = ConfigDict({"buy": {"column": "buy", "yes": ""}})
+    config.finetune.tasks = ("row_outcomes",)
+    config.finetune.row_outcomes.update(heads=("mmoe", "ple", "shared_bottom"), num_steps=7)
+    config.finetune.row_outcomes.model.hidden_dims = (4,)
+    return make_row_experiment(config, tmp_path)
+
+
+def test_every_key_of_the_model_of_outcomes_is_tested(outcomes):
+    assert (
+        set(outcomes.context.config.finetune.row_outcomes.model) == set(OUTCOME_MODEL) | ELSEWHERE
+    )
+
+
+@pytest.mark.parametrize("key", OUTCOME_MODEL)
+def test_key_of_the_model_of_outcomes_changes_the_parameters(key, outcomes):
+    value, head = OUTCOME_MODEL[key]
+    before = shapes(outcomes.task(head))
+    outcomes.context.config.finetune.row_outcomes.model[key] = value
+    assert shapes(outcomes.task(head)) != before
+    outcomes.context.config.finetune.row_outcomes.model.update(dropout_rate=0.4, dtype="bfloat16")
+    assert outcomes.task(head).model.dropout_rate == 0.4
+
+
+def test_outcomes_are_learned_together_and_alone(outcomes):
+    assert outcomes.arms == ("single_0", "single_1", "mmoe", "ple", "shared_bottom")
+    assert outcomes.outcomes == ("label", "buy")
+    assert outcomes.task("mmoe").learned == (0, 1) and outcomes.task("single_1").learned == (1,)
+    assert shapes(outcomes.task("single_0")) == shapes(outcomes.task("shared_bottom"))
+    outcomes.context.config.finetune.row_outcomes.update(
+        weights=(1.0, 0.5), balance="uncertainty", order_weight=0.1
+    )
+    changed = outcomes.task("ple")
+    assert (changed.weights, changed.balance, changed.order_weight) == (
+        (1, 0.5),
+        "uncertainty",
+        0.1,
+    )
+    training = outcomes.finetuning("row_outcomes", "mmoe")
+    assert next(training.batches)["label"].shape == (1, 16, 2)
+    assert training.folder == outcomes.context.workdir / "finetune/row_outcomes/mmoe"
+    outcomes.context.config.finetune.row_outcomes.singles = False
+    assert outcomes.arms == ("mmoe", "ple", "shared_bottom")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"heads": ("deepfm",)}, "head 'deepfm' is unknown; known: shared_bottom, mmoe"),
+        ({"weights": (1.0,)}, "row_outcomes, head mmoe: weights = .*; give one of each"),
+        ({"balance": "x"}, "balance = 'x'"),
+        ({"gradient_surgery": "x"}, "gradient_surgery = 'x'; known: none, pcgrad"),
+    ],
+)
+def test_wrong_setting_of_outcomes_is_an_error_of_the_user(changes, message, outcomes):
+    outcomes.context.config.finetune.row_outcomes.singles = False
+    outcomes.context.config.finetune.row_outcomes.update(changes)
+    with pytest.raises(UserError, match=message):
+        outcomes.check_recipes("row_outcomes")

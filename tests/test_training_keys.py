@@ -41,7 +41,7 @@ OPTIMIZER = {  # key: another value, and the end of the paths that it is about
     "layer_decay": (0.5, "encoder"),
     "freeze": (("encoder/embedding.*",), "table"),
 }
-OTHERS = {"ema_decay", "accumulate_steps"}
+OTHERS = {"ema_decay", "accumulate_steps", "gradient_surgery"}
 
 
 class SmallTask:
@@ -79,7 +79,7 @@ def after_three_gradients(settings):
 @pytest.mark.parametrize(
     "section",
     ["pretrain", "finetune.next_item", "finetune.click", "finetune.row_click"]
-    + ["expansion.transformer"],
+    + ["finetune.row_outcomes", "expansion.transformer"],
 )
 def test_every_key_is_tested(section):
     keys = set(default._training(num_steps=1, learning_rate=1.0))
@@ -127,7 +127,13 @@ def test_accumulate_steps_must_divide_and_arrive_in_the_step(experiment, monkeyp
     seen = {}
     monkeypatch.setattr("recjax.recipe.make_train_step", lambda *_, **given: seen.update(given))
     make_recipe(MaskedItem(ENCODER), settings, None)
-    assert seen["accumulate_steps"] == 2
+    assert seen["accumulate_steps"] == 2 and not seen["surgery"]
+    settings.gradient_surgery = "pcgrad"
+    make_recipe(MaskedItem(ENCODER), settings, None)
+    assert seen["surgery"]
+    settings.gradient_surgery = "pcgrat"
+    with pytest.raises(UserError, match="gradient_surgery = 'pcgrat'; known: none, pcgrad"):
+        make_recipe(MaskedItem(ENCODER), settings, None)
 
 
 def test_ema_decay_keeps_an_average(settings):

@@ -2,7 +2,8 @@
 
     features.json    the schema; what training, evaluation and export read alike
     profile.json     rows, positives and unknown values of every part
-    rows/PART/       ids, values, label, user, item: one .npy each, mapped into memory when read
+    rows/PART/       ids, values, label (or outcomes), user, item: one .npy each, mapped into
+                     memory when read
 
 Called by the prepare stage.
 """
@@ -32,9 +33,11 @@ class RowSource:
 
     Attributes:
         folder: of the part.
+        several: whether `label` is every outcome of a row.
     """
 
     folder: Path
+    several: bool = False
 
     def __len__(self) -> int:
         return len(self.label)
@@ -51,8 +54,8 @@ class RowSource:
 
     @cached_property
     def label(self) -> np.ndarray:
-        """Outcomes, float32 [N]."""
-        return self._array("label")
+        """The outcome of each row, float32 [N]; of `several`, outcomes float32 [N, K]."""
+        return self._array("outcomes" if self.several else "label")
 
     @cached_property
     def user(self) -> np.ndarray:
@@ -93,15 +96,18 @@ def prepare_rows(
     encoded = {part: schema.encode(rows) for part, rows in parts.items()}
     plain = all((rows.values == 1).all() for rows in encoded.values())
     owners = {name: _number(parts, getattr(table, name)) for name in ("user", "item")}
+    outcomes = {part: _outcomes(rows, table) for part, rows in parts.items()}
     for part in PARTS:
         arrays = {
             "ids": encoded[part].ids,
-            "label": read_labels(parts[part], table),
+            "label": outcomes[part][:, 0],
             "user": owners["user"][part],
             "item": owners["item"][part] if table.item else np.zeros(len(parts[part]), np.int64),
         }
-        _write(folder / "rows" / part, arrays | ({} if plain else {"values": encoded[part].values}))
-    profile = _profile(table, schema, parts, encoded)
+        arrays |= {} if plain else {"values": encoded[part].values}
+        arrays |= {"outcomes": outcomes[part]} if table.also else {}
+        _write(folder / "rows" / part, arrays)
+    profile = _profile(table, schema, outcomes, encoded)
     (folder / "profile.json").write_text(json.dumps(profile, indent=1) + "\n")
     return profile
 
@@ -119,6 +125,11 @@ def _number(parts: dict[str, pa.Table], column: str) -> dict[str, np.ndarray]:
     return dict(zip(PARTS, split, strict=True))
 
 
+def _outcomes(rows: pa.Table, table: TableConfig) -> np.ndarray:
+    """Returns every outcome of every row, float32 [N, K]."""
+    return np.stack([read_labels(rows, outcome) for outcome in table.outcomes], axis=1)
+
+
 def _write(folder: Path, arrays: dict[str, np.ndarray]) -> None:
     folder.mkdir(parents=True)
     for name, array in arrays.items():
@@ -128,7 +139,7 @@ def _write(folder: Path, arrays: dict[str, np.ndarray]) -> None:
 def _profile(
     table: TableConfig,
     schema: FeatureSchema,
-    parts: dict[str, pa.Table],
+    outcomes: dict[str, np.ndarray],
     encoded: dict[str, EncodedRows],
 ) -> dict[str, Any]:
     """Returns counts of the parts, and of every feature the share that training did not know."""
@@ -137,15 +148,16 @@ def _profile(
     return {
         "split": table.method if table.split_by_rule else table.dataset or "files",
         "table_rows": schema.num_rows,
+        "outcomes": [outcome.name for outcome in table.outcomes],
         "parts": {
             part: {
-                "rows": len(rows),
-                "positives": int(read_labels(rows, table).sum()),
+                "rows": len(labels),
+                "positives": int(labels[:, 0].sum()),
                 "unknown": {
                     feature.name: float((encoded[part].ids[:, slot] == row).mean())
                     for feature, slot, row in zip(schema.features, first, unknown, strict=True)
                 },
             }
-            for part, rows in parts.items()
+            for part, labels in outcomes.items()
         },
     }

@@ -6,7 +6,8 @@ what is written in `prepare_rows`, which alone calls this.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import importlib
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,9 +22,29 @@ from recjax.data.sources import SourceFile, describe_all, require_columns
 from recjax.errors import UserError
 
 PARTS = ("train", "valid", "test")
-DATASETS = ("frappe",)
+DATASETS = {  # name -> module : function(folder, seed) -> parts; those missing are cut from train
+    "frappe": "recjax.data.datasets.frappe:read_frappe",
+    "census": "recjax.data.datasets.census:read_census",
+    "view_outcomes": "recjax.data.datasets.view_outcomes:read_view_outcomes",
+}
+_WHOLE = ("view_outcomes",)  # data sets that are split by the config's rule
 _SPLITS = ("rows", "time")
 _KEY = "config.data.table"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A column of yes and no.
+
+    Attributes:
+        name: of the outcome.
+        column: of the table.
+        yes: its value that means yes, all others no; "" = the column is 0 or 1.
+    """
+
+    name: str
+    column: str
+    yes: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +59,7 @@ class TableConfig:
         test_path: rows of test.
         label: column of the outcome.
         yes: its value that means yes, all others no; "" = the column is 0 or 1.
+        also: further outcomes, name -> {"column", "yes"}.
         user: column that says whose row it is; "" = unknown.
         item: column that says what it is about; "" = unknown.
         time: column that orders the rows, for the split "time".
@@ -57,6 +79,7 @@ class TableConfig:
     test_path: str
     label: str
     yes: str
+    also: Mapping[str, Mapping[str, str]]
     user: str
     item: str
     time: str
@@ -72,6 +95,9 @@ class TableConfig:
             raise UserError(f"{_KEY}: give valid_path and test_path, or neither to have rows split")
         if not self.label:
             raise UserError(f"{_KEY}.label is ''; name the column of the outcome")
+        for name, settings in self.also.items():
+            if set(settings) != {"column", "yes"} or not settings["column"] or name == self.label:
+                raise UserError(f"{_KEY}.also.{name}: give 'column' and 'yes', of another outcome")
         if not self.split_by_rule:
             return
         if self.method not in _SPLITS:
@@ -89,9 +115,15 @@ class TableConfig:
             )
 
     @property
+    def outcomes(self) -> tuple[Outcome, ...]:
+        """The label, under the name of its column, and the further outcomes."""
+        further = (Outcome(name, **settings) for name, settings in self.also.items())
+        return (Outcome(self.label, self.label, self.yes), *further)
+
+    @property
     def split_by_rule(self) -> bool:
         """Whether the parts are cut out of one table."""
-        return not self.dataset and not self.valid_path
+        return self.dataset in _WHOLE or not (self.dataset or self.valid_path)
 
 
 def read_parts(config: TableConfig, columns: Iterable[str]) -> dict[str, pa.Table]:
@@ -100,7 +132,8 @@ def read_parts(config: TableConfig, columns: Iterable[str]) -> dict[str, pa.Tabl
     Raises:
         UserError: if a file or column is missing, a label is not 0 or 1, or a part lacks a class.
     """
-    named = (config.label, config.user, config.item, config.time)
+    labels = [outcome.column for outcome in config.outcomes]
+    named = (*labels, config.user, config.item, config.time)
     wanted = sorted({*columns, *(name for name in named if name)})
     if config.dataset:
         parts = _read_dataset(config, wanted)
@@ -112,15 +145,16 @@ def read_parts(config: TableConfig, columns: Iterable[str]) -> dict[str, pa.Tabl
         tables = [_read(path, key, wanted, config.delimiter) for key, path in paths.items()]
         parts = dict(zip(PARTS, tables, strict=True))
     for name, table in parts.items():
-        _check_labels(name, table, config)
+        for outcome in config.outcomes:
+            _check_labels(name, table, outcome)
     return parts
 
 
-def read_labels(table: pa.Table, config: TableConfig) -> np.ndarray:
-    """Returns the outcome of every row, float32 [N]; NaN where it is unknown."""
-    column = table.column(config.label).combine_chunks()
-    if config.yes:
-        column = pc.equal(column.cast(pa.string()), config.yes)
+def read_labels(table: pa.Table, outcome: Outcome) -> np.ndarray:
+    """Returns an outcome of every row, float32 [N]; NaN where it is unknown."""
+    column = table.column(outcome.column).combine_chunks()
+    if outcome.yes:
+        column = pc.equal(column.cast(pa.string()), outcome.yes)
     if pa.types.is_string(column.type):
         column = pc.utf8_trim_whitespace(column)
     try:
@@ -130,12 +164,16 @@ def read_labels(table: pa.Table, config: TableConfig) -> np.ndarray:
 
 
 def _read_dataset(config: TableConfig, wanted: list[str]) -> dict[str, pa.Table]:
-    from recjax.data.datasets.frappe import read_frappe
-
     folder = Path(config.path)
-    if not config.path or not folder.is_dir():
+    if not config.path or not folder.exists():
         raise UserError(f"config.data.path={config.path!r}: give the folder of {config.dataset}")
-    parts = read_frappe(folder, config.seed)
+    module, name = DATASETS[config.dataset].split(":")
+    read: Callable[..., dict[str, pa.Table]] = getattr(importlib.import_module(module), name)
+    parts = read(folder, config.seed)
+    if "test" not in parts:
+        parts = _split(config, parts["train"])
+    elif "valid" not in parts:
+        parts = parts | _cut_valid(config, parts["train"])
     found = parts["train"].column_names
     file = SourceFile(folder, config.dataset, tuple(found), dict.fromkeys(found, "string"))
     require_columns(file, {name: name for name in wanted}, "config.prepare.features")
@@ -180,17 +218,26 @@ def _split(config: TableConfig, table: pa.Table) -> dict[str, pa.Table]:
     }
 
 
-def _check_labels(part: str, table: pa.Table, config: TableConfig) -> None:
+def _cut_valid(config: TableConfig, table: pa.Table) -> dict[str, pa.Table]:
+    """Cuts validation out of a published training part, by a hash of the row's number."""
+    draw = hash_uniform(config.seed, np.arange(len(table))) >> np.uint64(11)
+    held = draw * 2.0**-53 < config.valid_share
+    return {"train": table.filter(pa.array(~held)), "valid": table.filter(pa.array(held))}
+
+
+def _check_labels(part: str, table: pa.Table, outcome: Outcome) -> None:
     if not len(table):
         raise UserError(f"the {part} part has no rows")
-    labels, label = read_labels(table, config), config.label
+    labels, column = read_labels(table, outcome), outcome.column
     bad = np.flatnonzero(~np.isin(labels, (0, 1)))
     if len(bad):
-        value = table.column(label)[int(bad[0])].as_py()
+        value = table.column(column)[int(bad[0])].as_py()
         raise UserError(
-            f"the {part} part: column {label!r} ({_KEY}.label) is {value!r} in row {bad[0] + 1}; a "
-            "label is 0 or 1"
+            f"the {part} part: column {column!r} ({_KEY}.label) is {value!r} in row {bad[0] + 1}; "
+            "a label is 0 or 1"
         )
     if labels.min() == labels.max():
-        which = f"; {_KEY}.yes = {config.yes!r}" * bool(config.yes)
-        raise UserError(f"the {part} part has labels of one kind only ({labels[0]:g}){which}")
+        which = f"; yes = {outcome.yes!r}" * bool(outcome.yes)
+        raise UserError(
+            f"the {part} part has labels of one kind only ({column!r}: {labels[0]:g}){which}"
+        )

@@ -7,7 +7,7 @@ is, a model trained with expansion.
 from collections.abc import Iterable
 
 REAL = "real"
-HEADS_TASK = "row_click"  # whose arms are heads, not ways to expand
+HEADS_TASK = "row_click"  # how tasks begin whose arms are heads, not ways to expand
 FLOORS = ("floor", "popularity", "item_knn", "ease")  # "floor" is the counting (or pair) floor
 FUSED = "fused"  # the real-only model fused with the generator's scores
 CONTROLS = (REAL, "repeated", "sliding_window", FUSED)  # what expansion has to beat
@@ -26,6 +26,7 @@ TITLES = {
     "real_again": "real only, other seeds (A/A)",
     "oracle": "oracle (true process)",
     "ceiling": "ceiling (true draws)",
+    "single": "single task",
 }
 
 
@@ -36,9 +37,19 @@ def title(arm: str, task: str = "next_item") -> str:
         >>> title("floor"), title("floor", "click")
         ('counting floor', 'pair floor')
     """
-    if arm == "floor" and task in ("click", HEADS_TASK):
+    if arm == "floor" and (task == "click" or compares_heads(task)):
         return "pair floor"
     return TITLES.get(arm, arm.replace("_", " "))
+
+
+def compares_heads(task: str) -> bool:
+    """Tells whether a task's arms are heads: row_click, or row_click_OUTCOME.
+
+    Example:
+        >>> compares_heads("row_click_bought"), compares_heads("click")
+        (True, False)
+    """
+    return task.startswith(HEADS_TASK)
 
 
 def ordered(arms: Iterable[str]) -> list[str]:

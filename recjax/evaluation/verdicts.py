@@ -97,7 +97,7 @@ def _task_verdict(name: str, task: Mapping[str, Any], metric: str) -> str:
         return "Only floors were evaluated: train a model before deciding."
     headline = headline_lift(task, metric)
     sentence = _expansion_sentence(headline, metric) if headline else "Expansion was not tried."
-    if name == arms.HEADS_TASK:
+    if arms.compares_heads(name):
         sentence = _heads_sentence(task, metric)
     best = max(models, key=lambda arm: task["arms"][arm]["metrics"][metric]["mean"])
     return _floor_sentence(name, task, metric, best, headline) or sentence

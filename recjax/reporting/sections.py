@@ -13,8 +13,21 @@ from recjax.reporting import expansion_plots, plots, tables
 from recjax.reporting.context import ReportContext
 
 _TASK_TITLES = {"next_item": "Next item", "click": "Click-through", "row_click": "Click-through"}
+_OUTCOME = "row_click_"  # how the tasks of one of several outcomes begin
 _STATES_SHOWN = 12
 _LISTS_SHOWN = 4  # lists of one example user
+
+
+def task_title(name: str) -> str:
+    """Returns a task's name as a reader should see it.
+
+    Example:
+        >>> task_title("click"), task_title("row_click_bought")
+        ('Click-through', 'Outcome: bought')
+    """
+    if name.startswith(_OUTCOME):
+        return f"Outcome: {name.removeprefix(_OUTCOME)}"
+    return _TASK_TITLES.get(name, name.replace("_", " "))
 
 
 def tone_of(verdict: str) -> str:
@@ -108,7 +121,7 @@ def task_blocks(results: Mapping[str, Any]) -> list[dict[str, Any]]:
         blocks.append(
             {
                 "name": name,
-                "title": _TASK_TITLES.get(name, name.replace("_", " ")),
+                "title": task_title(name),
                 "protocol": _protocol(task.get("protocol") or {}),
                 "table": tables.metric_table(name, task, main=True),
                 "whole_table": tables.metric_table(name, task),
@@ -173,7 +186,7 @@ def limits(results: Mapping[str, Any], context: ReportContext) -> list[str]:
     """Returns the sentences of the section on limits: what the reader should hold against this."""
     found = list(context.notes)
     for name, task in verdicts.ordered_tasks(results):
-        label = _TASK_TITLES.get(name, name)
+        label = task_title(name)
         seeds = max((_num_seeds(arm) for arm in task["arms"].values()), default=1)
         if seeds < 5:
             word = "seed was" if seeds == 1 else "seeds were"

@@ -21,6 +21,7 @@ from recjax.tasks.next_session import NextSession
 from recjax.tasks.parameters import transfer
 from recjax.tasks.replaced_item import ReplacedItem
 from recjax.tasks.row_click import RowClick
+from recjax.tasks.row_outcomes import RowOutcomes
 from recjax.tasks.sequence_contrast import SequenceContrast
 from recjax.tasks.text_alignment import TextAlignment
 from recjax.tasks.text_task import TextTask
@@ -39,6 +40,7 @@ __all__ = [
     "NextSession",
     "ReplacedItem",
     "RowClick",
+    "RowOutcomes",
     "SequenceContrast",
     "TextAlignment",
     "TextTask",

@@ -71,22 +71,30 @@ class RowClick:
         del constants
         keys = keys if train else None
         logits, terms = self._apply(params, batch, keys)
-        losses = self._judge(logits, batch)
+        losses = self._judge(params, logits, batch)
         if terms:  # running statistics, which move by the gradient of a loss that is 0
             total = batch["weight"].sum()
             losses[batch_norm.COLLECTION] = (jnp.stack(terms).sum() * total, total)
         if train and self.adversary.acts:
-            shifted = self._judge(self._shifted(params, batch, keys), batch)
+            shifted = self._judge(params, self._shifted(params, batch, keys), batch)
             losses |= {f"{name}_adversarial": self._weigh(loss) for name, loss in shifted.items()}
         return losses
+
+    @property
+    def learned(self) -> tuple[int, ...]:
+        """Numbers of the outcomes that are learned."""
+        return (0,)
 
     def scores(self, params: Params, batch: Batch, constants: Batch) -> jax.Array:
         """Computes the log-odds of a yes, float32 [B]; arguments as for `loss`."""
         del constants
         return self._apply(params, batch, None)[0].mean(axis=1)
 
-    def _judge(self, logits: jax.Array, batch: Batch) -> dict[str, tuple[jax.Array, jax.Array]]:
+    def _judge(
+        self, params: Params, logits: jax.Array, batch: Batch
+    ) -> dict[str, tuple[jax.Array, jax.Array]]:
         """The losses of logits [B, K]."""
+        del params
         weight, mean = batch["weight"], logits.mean(axis=1)
         losses = {self.name: sigmoid_cross_entropy(mean, batch["label"], weight)}
         if logits.shape[1] > 1:

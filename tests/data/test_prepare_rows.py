@@ -29,8 +29,8 @@ FEATURES = make_features(
 def config_of(file, **changes):
     settings = {
         "path": str(file), "delimiter": "auto", "dataset": "", "valid_path": "", "test_path": "",
-        "label": "label", "yes": "", "user": "who", "item": "what", "time": "", "method": "rows",
-        "valid_share": 0.2, "test_share": 0.3, "seed": 0,
+        "label": "label", "yes": "", "also": {}, "user": "who", "item": "what", "time": "",
+        "method": "rows", "valid_share": 0.2, "test_share": 0.3, "seed": 0,
     }  # fmt: skip
     return TableConfig(**settings | changes)
 
@@ -95,7 +95,9 @@ def test_a_word_can_mean_yes(tmp_path):
     pq.write_table(pa.table(COLUMNS | {"label": words}), tmp_path / "words.parquet")
     config = config_of(tmp_path / "words.parquet", yes="Yes")
     parts = read_parts(config, ["who"])
-    assert sum(read_labels(part, config).sum() for part in parts.values()) == sum(COLUMNS["label"])
+    assert sum(read_labels(part, config.outcomes[0]).sum() for part in parts.values()) == sum(
+        COLUMNS["label"]
+    )
     with pytest.raises(UserError, match="one kind only.*yes = 'yes'"):
         read_parts(config_of(tmp_path / "words.parquet", yes="yes"), ["who"])
     with pytest.raises(UserError, match="column 'label' .* is '(Yes|No)' in row 1; a label is 0"):

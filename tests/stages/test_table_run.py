@@ -114,3 +114,39 @@ def test_what_does_not_fit_ends_with_one_message(run, tmp_path, capsys, flags, m
     _, call = run
     assert call(f"--workdir={tmp_path}", *flags) == 2
     assert message in " ".join(capsys.readouterr().err.split())
+
+
+OUTCOMES = """
+from ml_collections import ConfigDict
+from {config} import get_config as whole
+
+def get_config():
+    config = whole()
+    config.data.table.also = ConfigDict({{"buy": {{"column": "buy", "yes": ""}}}})
+    config.finetune.tasks = ("row_outcomes",)
+    training = config.finetune.row_outcomes
+    training.update(heads=("esmm",), num_steps=20, eval_interval_steps=20, batch_size=64)
+    training.update(gradient_surgery="pcgrad", balance="uncertainty", learning_rate=0.1)
+    training.model.update(hidden_dims=(4,), tower_dims=(2,), embedding_dim=4)
+    return config
+"""
+
+
+@pytest.mark.slow
+def test_outcomes_are_judged_one_by_one_beside_each_alone(tmp_path, monkeypatch):
+    rows = tmp_path / "rows.parquet"
+    write_table(rows, outcomes=("buy",))
+    (tmp_path / "table_of_outcomes.py").write_text(CONFIG.format(path=rows))
+    (tmp_path / "outcomes.py").write_text(OUTCOMES.format(config="table_of_outcomes"))
+    monkeypatch.syspath_prepend(tmp_path)
+    assert main([f"--config={tmp_path}/outcomes.py", f"--workdir={tmp_path}/work"]) == 0
+    results = json.loads((tmp_path / "work" / "results.json").read_text())
+    validate_results(results)
+    assert set(results["tasks"]) == {"row_click_label", "row_click_buy"}
+    for task in results["tasks"].values():
+        alone = {"single", "single_ensemble"}
+        assert set(task["arms"]) == {"floor", "esmm", "esmm_ensemble"} | alone
+        assert "esmm vs single" in task["lift"] and "single vs floor" in task["lift"]
+    page = (tmp_path / "work" / "report.html").read_text()
+    for words in ("Outcome: buy", "single task", "pair floor"):
+        assert words in page

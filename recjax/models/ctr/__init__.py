@@ -3,7 +3,7 @@
 A field is a column of a labelled table (user, item, weekday, price, tags). No files, no training.
 """
 
-from recjax.models.ctr.model import HEADS, CtrModel, find_head
+from recjax.models.ctr.model import HEADS, OUTCOME_HEADS, CtrModel, find_head
 from recjax.models.ctr.settings import CtrConfig
 
-__all__ = ["HEADS", "CtrConfig", "CtrModel", "find_head"]
+__all__ = ["HEADS", "OUTCOME_HEADS", "CtrConfig", "CtrModel", "find_head"]

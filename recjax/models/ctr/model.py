@@ -1,7 +1,9 @@
-"""The registry of heads, and a whole model: tables, field vectors, head.
+"""The registries of heads, of one outcome and of several, and a whole model over fields.
 
-Called by `recjax.tasks.row_click`.
+Called by `recjax.tasks`.
 """
+
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +27,14 @@ from recjax.models.ctr.crosses import (
 from recjax.models.ctr.euler import EulerNet
 from recjax.models.ctr.gated import FinalMlp, FinalNet, MaskNet
 from recjax.models.ctr.layers import Fields
+from recjax.models.ctr.multitask import (
+    EntireSpace,
+    InformationTransfer,
+    LayeredExtraction,
+    MixtureOfExperts,
+    OutcomeHead,
+    SharedBottom,
+)
 from recjax.models.ctr.settings import CtrConfig
 
 HEADS: dict[str, type[Head]] = {
@@ -42,6 +52,14 @@ HEADS: dict[str, type[Head]] = {
     "eulernet": EulerNet,
     "masknet": MaskNet,
     "gdcn": GatedCrossNetwork,
+}
+
+OUTCOME_HEADS: dict[str, type[OutcomeHead]] = {
+    "shared_bottom": SharedBottom,
+    "mmoe": MixtureOfExperts,
+    "ple": LayeredExtraction,
+    "esmm": EntireSpace,
+    "aitm": InformationTransfer,
 }
 
 
@@ -82,7 +100,7 @@ class CtrModel(nn.Module):
             shift: float32 [B, F, D], added to the field vectors; None for nothing.
 
         Returns:
-            float32 [B, K], log-odds of a click, one column a stream of the head.
+            float32 [B, K], log-odds, one column a stream or an outcome of the head.
         """
         fields = self.embed(ids, values)
         fields = fields if shift is None else fields + shift
@@ -96,12 +114,13 @@ class CtrModel(nn.Module):
         return self.embedding(ids, values)
 
 
-def find_head(name: str) -> type[Head]:
-    """Returns a head of the registry.
+def find_head(name: str, known: Mapping[str, type[Head]] | None = None) -> type[Head]:
+    """Returns a head of a registry; None: of both.
 
     Raises:
         ValueError: if there is none of this name; the message lists those there are.
     """
-    if name not in HEADS:
-        raise ValueError(f"head {name!r} is unknown; known: {', '.join(HEADS)}")
-    return HEADS[name]
+    known = {**HEADS, **OUTCOME_HEADS} if known is None else known
+    if name not in known:
+        raise ValueError(f"head {name!r} is unknown; known: {', '.join(known)}")
+    return known[name]

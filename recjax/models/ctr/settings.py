@@ -1,6 +1,6 @@
 """Sizes and settings of click-through heads over feature fields, checked before anything is traced.
 
-Called by the other modules of this folder and by `recjax.tasks.row_click`.
+Called by the other modules of this folder and by `recjax.tasks`.
 """
 
 import dataclasses
@@ -15,7 +15,7 @@ class CtrConfig:
     """A head and its sizes; a head reads those that its paper has and leaves the others alone.
 
     Attributes:
-        head: one of `recjax.models.ctr.HEADS`.
+        head: one of `recjax.models.ctr.HEADS` or `OUTCOME_HEADS`.
         num_rows: rows V of the table that all fields share, each with rows of its own.
         slots: slots of each field, F numbers that add up to S; most have one, a multi-valued field
             has as many as it may hold.
@@ -32,6 +32,10 @@ class CtrConfig:
         mask_factor: hidden width of masknet's masks and finalmlp's gates, over that of what they
             mask.
         block_dim: width of a block of masknet.
+        num_outcomes: K, of heads that judge several.
+        tower_dims: widths of the tower of each outcome.
+        num_experts: mmoe; ple, of each outcome and shared.
+        num_levels: ple.
         dtype: compute dtype; parameters and logits are float32.
 
     Raises:
@@ -52,17 +56,22 @@ class CtrConfig:
     num_orders: int = 16
     mask_factor: float = 2.0
     block_dim: int = 64
+    num_outcomes: int = 1
+    tower_dims: tuple[int, ...] = (32,)
+    num_experts: int = 4
+    num_levels: int = 1
     dtype: str = "float32"
 
     def __post_init__(self) -> None:
-        for name in ("slots", "hidden_dims", "cross_dims"):
+        for name in ("slots", "hidden_dims", "cross_dims", "tower_dims"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         for name, known in (("norm", NORMS), ("dtype", DTYPES)):
             _check(name, getattr(self, name), getattr(self, name) in known, f"one of {known}")
         whole = ("num_rows", "embedding_dim", "num_cross_layers", "num_heads", "attention_dim")
-        for name in (*whole, "num_orders", "block_dim"):
+        counts = ("num_orders", "block_dim", "num_outcomes", "num_experts", "num_levels")
+        for name in (*whole, *counts):
             _check(name, getattr(self, name), getattr(self, name) >= 1, "at least 1")
-        for name in ("slots", "hidden_dims", "cross_dims"):
+        for name in ("slots", "hidden_dims", "cross_dims", "tower_dims"):
             sizes = getattr(self, name)
             _check(name, sizes, bool(sizes) and min(sizes) >= 1, "numbers, each at least 1")
         _check("dropout_rate", self.dropout_rate, 0 <= self.dropout_rate < 1, "in [0, 1)")
