@@ -64,7 +64,7 @@ def check_draws_are_well_formed(name, data, n=64):
         if name != "true_process":  # brings users from outside
             for field, known in seen.items():
                 assert np.isin(record[field], known).all()
-        if get_strategy(name).gated:
+        if get_strategy(name).judged_by:
             assert record["times"].dtype == np.int64 and record["items"].dtype == np.int32
 
 

@@ -4,6 +4,7 @@ Not here: writing the records and fitting the generator; the expand stage does b
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -17,6 +18,7 @@ from recjax.expansion.gate import (
     ScoreBand,
     UserIndex,
     fit_band,
+    index_users,
     run_gate,
 )
 from recjax.expansion.gate.run import DRAW_SIZE
@@ -100,18 +102,22 @@ def expand_arm(
         ValueError: if a strategy is unknown or lacks what it needs, or a share is wrong.
     """
     wanted = split_counts(mix, int(round(ratio * len(data.source))))
-    drawn, likelihood = UserIndex.empty(gate), _make_band(data, gate)
+    drawn, likelihood = dict[tuple[str, ...], UserIndex](), _make_band(data, gate)
     streams, counts = [], {}
     for name, number in wanted.items():
         draw = _make_draw(name, data, seed)
-        if get_strategy(name).gated:
+        by = get_strategy(name).judged_by
+        if by:
             told = _make_discriminator(draw, number, data, gate, reference, draw_size)
-            kwargs: dict[str, Any] = {"config": gate, "drawn": drawn, "bands": [*likelihood, *told]}
+            kwargs: dict[str, Any] = {
+                "config": gate,
+                "reference": _known_by(by, reference, data, gate),
+                "drawn": drawn.setdefault(by, UserIndex.empty(gate, by)),
+                "bands": [*likelihood, *told],
+            }
         else:
-            kwargs = {"config": gate.validity_only()}
-        records, counts[name] = run_gate(
-            draw, number, reference=reference, draw_size=draw_size, **kwargs
-        )
+            kwargs = {"config": gate.validity_only(), "reference": reference}
+        records, counts[name] = run_gate(draw, number, draw_size=draw_size, **kwargs)
         streams.append(records)
     return (record for records in streams for record in records), counts
 
@@ -127,6 +133,15 @@ def _make_draw(name: str, data: ExpansionData, seed: int) -> DrawFn:
         return [{**record, **mark} for record in records]
 
     return draw
+
+
+def _known_by(
+    by: tuple[str, ...], reference: RealReference, data: ExpansionData, gate: GateConfig
+) -> RealReference:
+    """Returns the reference with an index of the real users by the fields that are asked for."""
+    if by == reference.users.by:
+        return reference
+    return replace(reference, users=index_users(data.source, gate, by))
 
 
 def _make_band(data: ExpansionData, gate: GateConfig) -> list[ScoreBand]:

@@ -60,14 +60,15 @@ class Strategy(Protocol):
 
     Attributes:
         name: its key in `config.expansion.arms`.
-        gated: whether the gate judges its records; False for control arms that copy by design, of
+        judged_by: what of an event the gate knows users by when it looks for copies of real users
+            and of draws, some of `gate.tokens.FIELDS`; () for control arms that copy by design, of
             which only validity is asked.
         needs: fields of `ExpansionData` that may be None and that it cannot do without; what no
             strategy of a config needs is not made.
     """
 
     name: str
-    gated: bool
+    judged_by: tuple[str, ...]
     needs: tuple[str, ...]
 
     def fit(self, data: ExpansionData, seed: int) -> Any:

@@ -75,7 +75,7 @@ def test_discriminator_learns_from_rows_that_are_never_kept(
     class Spoilt:
         """Half of its draws repeat one action; the gate's own rows start at 0."""
 
-        name, gated, needs = "hmm_users", True, ()
+        name, judged_by, needs = "hmm_users", ("items",), ()
         rows = []
 
         def fit(self, data, seed):

@@ -1,7 +1,8 @@
 """Strategy `action_change`: some actions of a real user replaced by others that fit in between.
 
 The new action follows the log's transition frequencies, p(a | previous) p(next | a), so that no
-draw takes a step that the log never took. Items stay; see `gap_noise` for what the gate does then.
+draw takes a step that the log never took. Items stay, so the gate knows these draws by items and
+actions.
 """
 
 from functools import partial
@@ -18,7 +19,7 @@ class ActionChange(Editor):
     """Draws users with other actions; items and clock stay."""
 
     name = "action_change"
-    gated = False  # same items by design
+    judged_by: tuple[str, ...] = ("items", "actions")  # same items by design
 
     def fit(self, data: ExpansionData, seed: int) -> UserEdits:
         """Counts the transitions; returns the users that have an action with an alternative."""

@@ -1,7 +1,7 @@
 """Strategy `gap_noise`: a real user whose time gaps are stretched by random factors.
 
-The items stay, and the gate knows users by their items: it would take out every draw. So the gate
-judges validity alone, and the report card counts the draws as copies of items, which they are.
+The items stay, so the gate knows these draws by items and gaps: one whose gaps all keep their bins
+is a copy. The report card counts the draws as copies of items, which they are.
 
 Reference:
     Dang et al. (2023), "Uniform sequence better: time interval aware data augmentation for
@@ -23,7 +23,7 @@ class GapNoise(Editor):
     """Draws users with another clock; the last event keeps its time, so none lies later."""
 
     name = "gap_noise"
-    gated = False  # same items by design
+    judged_by: tuple[str, ...] = ("items", "gaps")  # same items by design
 
     def fit(self, data: ExpansionData, seed: int) -> UserEdits:
         """Returns the users in whose history time passes."""

@@ -20,7 +20,7 @@ class SlidingWindow(Editor):
     """Draws a random proper stretch of a real user, anywhere in it and of any length."""
 
     name = "sliding_window"
-    gated = False  # a control arm: others apply it as it is
+    judged_by: tuple[str, ...] = ()  # a control arm: others apply it as it is
     needs: tuple[str, ...] = ()
 
     def fit(self, data: ExpansionData, seed: int) -> UserEdits:

@@ -37,7 +37,7 @@ class UserEdits:
 class Editor:
     """The half of a strategy that all edits have in common."""
 
-    gated: bool = True
+    judged_by: tuple[str, ...] = ("items",)
     needs: tuple[str, ...] = ("edits",)
 
     def draw(self, key: jax.Array, state: UserEdits, n: int, first_row: int) -> Sequence[Record]:

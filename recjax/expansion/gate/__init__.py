@@ -5,7 +5,12 @@ only; scores of draws come in as functions.
 """
 
 from recjax.expansion.gate.bands import ScoreBand, ScoreFn, fit_band
-from recjax.expansion.gate.reference import RealReference, UserIndex, build_reference
+from recjax.expansion.gate.reference import (
+    RealReference,
+    UserIndex,
+    build_reference,
+    index_users,
+)
 from recjax.expansion.gate.run import run_gate
 from recjax.expansion.gate.settings import GateConfig, GateCounts
 
@@ -18,5 +23,6 @@ __all__ = [
     "UserIndex",
     "build_reference",
     "fit_band",
+    "index_users",
     "run_gate",
 ]

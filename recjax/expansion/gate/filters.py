@@ -18,12 +18,8 @@ from recjax.expansion.gate.duplicates import NONE
 from recjax.expansion.gate.hashing import hash_sequences
 from recjax.expansion.gate.reference import RealReference, UserIndex, compute_signatures
 from recjax.expansion.gate.settings import GateConfig
-from recjax.expansion.records import (
-    SEQUENCE_FIELDS,
-    Record,
-    lengths_of,
-    pad_field,
-)
+from recjax.expansion.gate.tokens import make_tokens
+from recjax.expansion.records import SEQUENCE_FIELDS, Record, lengths_of
 
 
 def find_invalid(records: Sequence[Record], reference: RealReference) -> np.ndarray:
@@ -96,7 +92,7 @@ def judge(
         records: B draws.
         config: settings.
         reference: the real users.
-        drawn: the draws so far; changed.
+        drawn: the draws so far, known by what the real users of the reference are; changed.
         bands: what scores must lie in, judged in this order.
     """
     verdicts = Verdicts.empty(len(records))
@@ -123,14 +119,14 @@ def _judge_copies(
     drawn: UserIndex,
 ) -> None:
     """Writes the reasons of exact and near copies, and remembers the others."""
-    items, lengths = pad_field(records, "items"), lengths_of(records)
+    tokens, lengths = make_tokens(records, drawn.by), lengths_of(records)
     if config.drop_exact_duplicates:
-        hashes = hash_sequences(items, lengths)
+        hashes = hash_sequences(tokens, lengths)
         _remove(verdicts.reasons, reference.users.exact.contains(hashes), settings.COPY_OF_REAL)
         if not config.merge_similar:  # else they are merged as the near copies that they also are
             _judge_repeats(hashes, verdicts.reasons, drawn)
     if drawn.near is not None and reference.users.near is not None:
-        _judge_near_copies(records, items, lengths, verdicts, config, reference, drawn)
+        _judge_near_copies(records, tokens, lengths, verdicts, config, reference, drawn)
 
 
 def _judge_repeats(hashes: np.ndarray, reasons: np.ndarray, drawn: UserIndex) -> None:
@@ -143,7 +139,7 @@ def _judge_repeats(hashes: np.ndarray, reasons: np.ndarray, drawn: UserIndex) ->
 
 def _judge_near_copies(
     records: Sequence[Record],
-    items: np.ndarray,
+    tokens: np.ndarray,
     lengths: np.ndarray,
     verdicts: Verdicts,
     config: GateConfig,
@@ -152,7 +148,7 @@ def _judge_near_copies(
 ) -> None:
     """Writes the reasons of near copies, and the entries that they have and copy."""
     fresh = np.nonzero(verdicts.reasons == "")[0]
-    minhashes = compute_signatures(items[fresh], lengths[fresh], config)
+    minhashes = compute_signatures(tokens[fresh], lengths[fresh], config)
     owners = np.array([records[int(row)]["user"] for row in fresh], np.int32)
     assert drawn.near is not None and reference.users.near is not None
     near_real = np.zeros(len(records), bool)

@@ -4,7 +4,7 @@ Built once per work directory in one streamed pass over the training part and sh
 arms and strategies. Not here: the indices themselves (`duplicates`).
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +14,7 @@ from recjax.expansion.gate.coverage import find_crossing, find_rare_items, share
 from recjax.expansion.gate.duplicates import ExactIndex, NearIndex
 from recjax.expansion.gate.hashing import hash_bags, hash_sequences
 from recjax.expansion.gate.settings import GateConfig
+from recjax.expansion.gate.tokens import ITEMS, make_tokens
 from recjax.expansion.records import (
     NUM_SPECIALS,
     Record,
@@ -28,16 +29,32 @@ _BATCH = 1024  # users hashed at once
 
 @dataclass(frozen=True)
 class UserIndex:
-    """Users seen so far: their exact hashes and, unless switched off, their signatures."""
+    """Users seen so far.
+
+    Attributes:
+        exact: their exact hashes.
+        near: their signatures; None where near copies are not looked for.
+        by: what of an event they are known by, see `make_tokens`.
+    """
 
     exact: ExactIndex
     near: NearIndex | None
+    by: tuple[str, ...]
 
     @classmethod
-    def empty(cls, config: GateConfig) -> "UserIndex":
+    def empty(cls, config: GateConfig, by: tuple[str, ...] = ITEMS) -> "UserIndex":
         """Returns an index without users."""
         threshold = config.near_duplicate_jaccard
-        return cls(ExactIndex(), NearIndex(config.num_hashes, threshold) if threshold else None)
+        near = NearIndex(config.num_hashes, threshold) if threshold else None
+        return cls(ExactIndex(), near, by)
+
+    def add(self, records: Sequence[Record], config: GateConfig) -> None:
+        """Remembers users, whatever they resemble."""
+        tokens, lengths = make_tokens(records, self.by), lengths_of(records)
+        self.exact.add(hash_sequences(tokens, lengths))
+        if self.near is not None:
+            owners = np.array([record["user"] for record in records], np.int32)
+            self.near.add(compute_signatures(tokens, lengths, config), owners)
 
 
 @dataclass(frozen=True)
@@ -99,11 +116,8 @@ def build_reference(
         items, lengths = pad_field(batch, "items"), lengths_of(batch)
         num_users += len(batch)
         num_crossing += int(find_crossing(items, category_of_item).sum())
-        users.exact.add(hash_sequences(items, lengths))
+        users.add(batch, config)
         bags.add(hash_bags(items, lengths))
-        if users.near is not None:
-            owners = np.array([record["user"] for record in batch], np.int32)
-            users.near.add(compute_signatures(items, lengths, config), owners)
     allowed = item_counts > 0
     allowed[list(also_allowed)] = True
     allowed[:NUM_SPECIALS] = False
@@ -123,8 +137,24 @@ def build_reference(
     )
 
 
+def index_users(
+    source: RecordSource | Iterable[Record], config: GateConfig, by: tuple[str, ...]
+) -> UserIndex:
+    """Returns the index of real users by other fields than `build_reference`'s, after one pass.
+
+    Args:
+        source: the records of the training part.
+        config: settings of the gate.
+        by: what of an event they are known by, see `make_tokens`.
+    """
+    index = UserIndex.empty(config, by)
+    for batch in batched(source, _BATCH):
+        index.add(batch, config)
+    return index
+
+
 def compute_signatures(items: np.ndarray, lengths: np.ndarray, config: GateConfig) -> np.ndarray:
-    """Returns uint32 [B, H], MinHash values with the gate's settings."""
+    """Returns uint32 [B, H], MinHash values of tokens [B, T] with the gate's settings."""
     return minhash.compute_minhashes(
         items, lengths, num_hashes=config.num_hashes, shingle_len=config.shingle_len
     )

@@ -20,7 +20,7 @@ class HmmContinue:
     """Draws continuations of short users, every user in turn."""
 
     name = "hmm_continue"
-    gated = True
+    judged_by: tuple[str, ...] = ("items",)
     needs: tuple[str, ...] = ("generator",)
 
     def fit(self, data: ExpansionData, seed: int) -> ShortUsers:

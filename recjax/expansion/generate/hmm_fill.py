@@ -20,7 +20,7 @@ class HmmFill:
     """Draws fills of short users who have a gap, every user in turn."""
 
     name = "hmm_fill"
-    gated = True
+    judged_by: tuple[str, ...] = ("items",)
     needs: tuple[str, ...] = ("generator",)
 
     def fit(self, data: ExpansionData, seed: int) -> ShortUsers:

@@ -24,7 +24,7 @@ class HmmPrefix:
     """Draws pasts of short users, every user in turn."""
 
     name = "hmm_prefix"
-    gated = True
+    judged_by: tuple[str, ...] = ("items",)
     needs: tuple[str, ...] = ("generator",)
 
     def fit(self, data: ExpansionData, seed: int) -> ShortUsers:

@@ -36,7 +36,7 @@ class HmmTail:
     """Draws users around rare items."""
 
     name = "hmm_tail"
-    gated = True
+    judged_by: tuple[str, ...] = ("items",)
     needs: tuple[str, ...] = ("generator", "rare_items")
 
     def fit(self, data: ExpansionData, seed: int) -> TailState:

@@ -19,7 +19,7 @@ class HmmUsers:
     """Draws whole users."""
 
     name = "hmm_users"
-    gated = True
+    judged_by: tuple[str, ...] = ("items",)
     needs: tuple[str, ...] = ("generator",)
 
     def fit(self, data: ExpansionData, seed: int) -> tuple[GeneratorState, int]:

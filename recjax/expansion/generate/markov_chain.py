@@ -85,7 +85,7 @@ class MarkovChain:
     """Draws whole users from a first-order chain of items."""
 
     name = "markov_chain"
-    gated = True
+    judged_by: tuple[str, ...] = ("items",)
     needs: tuple[str, ...] = ()
 
     def fit(self, data: ExpansionData, seed: int) -> tuple[ItemChain, Habits]:

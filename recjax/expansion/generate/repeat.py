@@ -13,7 +13,7 @@ class Repeat:
     """Repeats real users, every one in turn."""
 
     name = "repeat"
-    gated = False  # a copy by design: the gate would take out all of it
+    judged_by: tuple[str, ...] = ()  # a copy by design: the gate would take out all of it
     needs: tuple[str, ...] = ()
 
     def fit(self, data: ExpansionData, seed: int) -> RecordSource:

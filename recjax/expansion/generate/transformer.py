@@ -86,7 +86,7 @@ class Transformer:
     """Draws whole users from a trained model of the next item."""
 
     name = "transformer"
-    gated = True
+    judged_by: tuple[str, ...] = ("items",)
     needs: tuple[str, ...] = ("train_next_item",)
 
     def fit(self, data: ExpansionData, seed: int) -> TransformerState:

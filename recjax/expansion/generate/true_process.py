@@ -16,7 +16,7 @@ class TrueProcess:
     """Draws users of the process that made the log."""
 
     name = "true_process"
-    gated = False  # by definition as good as real: a filter could only lower the ceiling
+    judged_by: tuple[str, ...] = ()  # as good as real: a filter could only lower the ceiling
     needs: tuple[str, ...] = ("fresh_users",)
 
     def fit(self, data: ExpansionData, seed: int) -> FreshUsersFn:
