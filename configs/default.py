@@ -30,6 +30,7 @@ def get_config() -> ConfigDict:
     config.finetune.tasks = ("next_item", "click")
     config.finetune.next_item = _item_training(num_steps=1000, learning_rate=1e-3)
     config.finetune.next_item.causal = True  # False: one query per sequence, [MASK] at its end
+    config.finetune.next_item.in_step = _in_step()
     config.finetune.click = _training(num_steps=500, learning_rate=1e-3)
     config.finetune.next_item.adapt = _adaptation()
     config.finetune.click.adapt = _adaptation()
@@ -437,6 +438,21 @@ def _adversarial() -> ConfigDict:
             "weight": 1.0,  # of the loss there
         }
     )
+
+
+def _in_step() -> ConfigDict:
+    in_step = ConfigDict()  # what is done to embedded events in the step, each off by default
+    in_step.noise_size = 0.0  # normal noise, as a share of the root mean square of an event
+    in_step.mixup_alpha = 0.0  # pairs of histories and their targets mixed by Beta(alpha, alpha)
+    in_step.adversarial = _adversarial()
+    in_step.virtual = ConfigDict(
+        {  # also keeps the answer where shifted events change it most, label or not
+            "weight": 0.0,  # of that divergence; 0 = off
+            "size": 0.1,  # of the shift, as in `adversarial`
+            "items": 64,  # drawn per row, among which and the row's targets answers are compared
+        }
+    )
+    return in_step
 
 
 def _item_training(num_steps: int, learning_rate: float) -> ConfigDict:

@@ -11,7 +11,7 @@ from functools import partial
 from ml_collections import ConfigDict
 
 from recjax.errors import UserError
-from recjax.expansion.on_device import Adversary
+from recjax.expansion.on_device import Adversary, InStep, VirtualAdversary
 from recjax.models import EncoderConfig
 from recjax.recipe import catalogue_loss_of, make_adaptation
 from recjax.tasks import (
@@ -131,9 +131,19 @@ def make_next_item_task(config: ConfigDict, encoder: EncoderConfig) -> NextItem:
             item_loss=catalogue_loss_of(settings),
             causal=settings.causal,
             adapt=make_adaptation(settings.adapt),
+            in_step=_in_step(settings.in_step),
         )
     except ValueError as error:
         raise UserError(f"config.finetune.next_item: {error}") from error
+
+
+def _in_step(settings: ConfigDict) -> InStep:
+    return InStep(
+        noise_size=settings.noise_size,
+        mixup_alpha=settings.mixup_alpha,
+        adversary=Adversary(**settings.adversarial),
+        virtual=VirtualAdversary(**settings.virtual),
+    )
 
 
 def with_soft_targets(task: NextItem | Mixture, weight: float) -> NextItem | Mixture:

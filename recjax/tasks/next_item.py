@@ -10,9 +10,12 @@ from typing import ClassVar, cast
 import jax
 import jax.numpy as jnp
 
+from recjax.expansion.on_device import InStep
 from recjax.expansion.teacher import Teacher
-from recjax.models import NUM_SPECIALS
+from recjax.models import NUM_SPECIALS, fold_in_rows
+from recjax.tasks import row_draws
 from recjax.tasks.encoder_task import ItemTask
+from recjax.tasks.in_step import Asked, mixed_loss, shifted_losses
 from recjax.tasks.parameters import Batch, Params
 from recjax.tasks.positions import hide, is_first, is_last, mark, select_smallest, take
 
@@ -26,6 +29,7 @@ class NextItem(ItemTask):
             each segment is hidden and predicted from the others (one target per segment).
         soft_targets: weight of the teacher's distribution in the target, 0 to 1; the rest is on
             the item that came. Above 0 the constants hold a `recjax.expansion.Teacher`.
+        in_step: what training does beside the loss of the events as they are.
 
     Raises:
         ValueError: if the encoder cannot read in this direction, or there can be no soft targets.
@@ -33,6 +37,7 @@ class NextItem(ItemTask):
 
     causal: bool = True
     soft_targets: float = 0.0
+    in_step: InStep = InStep()
     name: ClassVar[str] = "next_item"
 
     def __post_init__(self) -> None:
@@ -43,6 +48,8 @@ class NextItem(ItemTask):
             raise ValueError("soft_targets needs causal reading: the teacher looks forward only")
         if self.soft_targets and self.item_loss.loss == "gbce":
             raise ValueError("soft_targets needs the loss 'full' or 'sampled', got 'gbce'")
+        if self.soft_targets and self.in_step.mixup_alpha:
+            raise ValueError("soft_targets needs mixup_alpha = 0: what is mixed has two targets")
 
     def loss(
         self,
@@ -55,6 +62,9 @@ class NextItem(ItemTask):
     ) -> dict[str, tuple[jax.Array, jax.Array]]:
         """Returns {"next_item": (sum of nats, weight)}; targets never cross segments.
 
+        In training `in_step` can add "next_item_adversarial", the loss of shifted events, and
+        "next_item_virtual", how far their answers diverge, each times its own weight.
+
         Args:
             params: {"encoder", "head"}.
             batch: items, actions, gaps, positions, segments int32 [B, T], weights float32 [B, T];
@@ -65,15 +75,29 @@ class NextItem(ItemTask):
             train: whether dropout is on (static).
         """
         batch, positions, targets, weights = self.ask(batch)
-        dropout_keys = keys if train else None
-        hidden = self.encode(params, batch, constants, causal=self.causal, keys=dropout_keys)
-        hidden = hidden if positions is None else take(hidden, positions)
-        total, weight = self._item_loss(params, hidden, targets, weights, keys)
+        step_keys = keys if train else None
+
+        def hidden_of(params: Params, shift: jax.Array | None) -> jax.Array:
+            hidden = self._encode_shifted(params, batch, constants, shift, step_keys)
+            return hidden if positions is None else take(hidden, positions)
+
+        def item_loss(
+            params: Params, hidden: jax.Array, targets: jax.Array, weights: jax.Array
+        ) -> tuple[jax.Array, jax.Array]:
+            return self._item_loss(params, hidden, targets, weights, keys)
+
+        ids = self.encoder.vocab_size
+        asked = Asked(hidden_of, item_loss, self.item_table, targets, weights, step_keys, ids)
+        hidden = hidden_of(params, None)
+        total, weight = mixed_loss(self.in_step, asked, params, hidden)
         if self.soft_targets:
             teacher = cast(Teacher, constants["teacher"])
             change = self._soften(params, teacher, batch, hidden, targets, weights)
             total += self.soft_targets * change
-        return {self.name: (total, weight)}
+        held = jax.lax.stop_gradient(params)
+        embedded = self._call_encoder(held, "embed", batch, constants)
+        others = shifted_losses(self.in_step, asked, params, embedded)
+        return {self.name: (total, weight)} | {f"{self.name}_{k}": v for k, v in others.items()}
 
     def ask(self, batch: Batch) -> tuple[Batch, jax.Array | None, jax.Array, jax.Array]:
         """Returns what is predicted where.
@@ -109,6 +133,21 @@ class NextItem(ItemTask):
         hidden = self.encode(params, batch, constants, causal=self.causal)
         query = take(hidden, jnp.maximum(last, 0)[:, None])[:, 0].astype(jnp.float32)
         return jnp.where((lengths > 0)[:, None], query, 0)
+
+    def _encode_shifted(
+        self,
+        params: Params,
+        batch: Batch,
+        constants: Batch,
+        shift: jax.Array | None,
+        keys: jax.Array | None,
+    ) -> jax.Array:
+        """Embeds, adds noise and a shift [B, T, D], and encodes; without keys no noise."""
+        x = self._call_encoder(params, "embed", batch, constants)
+        if keys is not None:
+            x = self.in_step.add_noise(fold_in_rows(keys, row_draws.NOISE), x)
+        x = x if shift is None else x + shift
+        return self._call_encoder(params, "encode", x, batch, self.causal, keys)
 
     def _soften(
         self,

@@ -20,7 +20,13 @@ _FIRST_SITE = 1 << 21
     SPAN,
     FOREIGN,
     *VIEWS,
-) = range(_FIRST_SITE, _FIRST_SITE + 12)
+    LATENT,
+    DROPPED_EVENTS,
+    NOISE,
+    MIXTURE,
+    VIRTUAL,
+    VIRTUAL_ITEMS,
+) = range(_FIRST_SITE, _FIRST_SITE + 18)
 
 _FIRST_TEXT_SITE = 1 << 22
 (
