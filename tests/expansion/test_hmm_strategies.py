@@ -8,7 +8,7 @@ import pytest
 
 from recjax.expansion.gate.coverage import find_rare_items
 from recjax.expansion.generate import HmmFill, HmmPrefix, HmmTail
-from recjax.expansion.generate.filling import _times
+from recjax.expansion.generate.filling import _place_times
 from recjax.expansion.generate.hmm_fill import _make_room
 from recjax.expansion.generate.short_users import find_short_users
 from recjax.expansion.records import compute_sessions, slice_record
@@ -137,16 +137,21 @@ def test_fill_asks_for_two_events():
         HmmFill().fit(data, 0)
 
 
-def test_times_are_as_drawn_and_in_proportion_where_more_was_drawn_than_passed():
+def test_times_are_as_drawn_and_who_would_come_too_late_has_no_room():
     real = np.array([1000, 2000])
-    before = _times(real, np.array([2, 3]), np.array([7, 30, 50, 9]))
-    assert before.tolist() == [920, 950, 1000, 2000]
-    between = _times(real, np.array([0, 3]), np.array([5, 99, 199, 3]))
-    assert between.tolist() == [1000, 1099, 1298, 2000]
-    squeezed = _times(real, np.array([0, 3]), np.array([5, 999, 1999, 6999]))
-    assert squeezed.tolist() == [1000, 1100, 1300, 2000]
-    at_once = _times(np.array([5, 5]), np.array([1, 3]), np.array([0, 0, 0, 0]))
-    assert at_once.tolist() == [5, 5, 5, 5]
+
+    def place(real, places, seconds):
+        times, has_room = _place_times(np.array(real), np.array(places), np.array(seconds))
+        assert has_room[places].all()
+        return times[has_room].tolist()
+
+    assert place(real, [2, 3], [7, 30, 50, 9]) == [920, 950, 1000, 2000]
+    assert place(real, [0, 3], [5, 99, 199, 3]) == [1000, 1099, 1298, 2000]
+    assert place(real, [0, 3], [5, 999, 1999, 6999]) == [1000, 1999, 2000]
+    assert place(real, [0, 3], [5, 1999, 1, 5999]) == [1000, 1250, 2000], "one finds room always"
+    assert place([0, 10, 5000], [0, 2, 4], [0, 99, 0, 9999, 0]) == [0, 10, 5000 - 1, 5000]
+    assert place([0, 10, 5000], [0, 2, 4], [0, 5, 0, 9999, 0]) == [0, 5, 10, 5000]
+    assert place([5, 5], [1, 3], [0, 0, 0, 0]) == [5, 5, 5, 5]
 
 
 def test_room_is_made_where_time_passed():

@@ -79,49 +79,52 @@ def _join(
     seconds: np.ndarray,
     row: int,
 ) -> Record:
-    """Returns the real record with the drawn events of a row around its own."""
+    """Returns the real record with the drawn events of a row that find room around its own."""
     length = places[-1] + 1
+    times, has_room = _place_times(original["times"], places, seconds[:length])
     fields = {
         "items": short.generator.item_ids[drawn.items[row, :length]],
         "actions": drawn.actions[row, :length],
-        "times": _times(original["times"], places, seconds[:length]),
+        "times": times,
     }
     is_new = np.ones(length, bool)
     is_new[places] = False
+    fields, is_new = {name: part[has_room] for name, part in fields.items()}, is_new[has_room]
     if short.generator.config.no_repeats:
         kept = ~is_new | _is_novel(fields["items"], is_new)
-        fields = {name: values[kept] for name, values in fields.items()}
+        fields = {name: part[kept] for name, part in fields.items()}
     return make_record(
         **fields, session_gap_seconds=short.session_gap_seconds, user=original["user"]
     )
 
 
-def _times(real: np.ndarray, places: np.ndarray, seconds: np.ndarray) -> np.ndarray:
-    """Returns int64 [L], the real times at their places and new ones around them.
+def _place_times(
+    real: np.ndarray, places: np.ndarray, seconds: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns int64 [L], the real times and new ones around them, and bool [L], who finds room.
 
     New events lie as far from the one before as their gaps say, those before the first real one as
-    far from the one after. Where more time was drawn than passed between two real events, the gaps
-    there give the proportions only.
+    far from the one after. Between two real events is room for those that come before the second:
+    squeezed together, the others would have gaps that no real user has. Where none finds room at
+    all, the first one in the longest wait does, in proportion to its gaps.
     """
     times = np.zeros(len(seconds), np.int64)
     first = places[0]
     times[:first] = real[0] - np.cumsum(seconds[first:0:-1])[::-1]
     times[places] = real
-    for left, right in itertools.pairwise(places):
-        if right - left > 1:
-            times[left + 1 : right] = _between(
-                times[left], times[right], seconds[left + 1 : right + 1]
-            )
-    return times
-
-
-def _between(start: int, end: int, seconds: np.ndarray) -> np.ndarray:
-    """Returns int64 [N], times of N events between two real ones, given the N + 1 drawn gaps."""
-    offsets = np.cumsum(seconds)
-    if offsets[-2] > end - start:
-        clock = np.cumsum(seconds + 1)  # gaps may all be 0
-        offsets = (end - start) * clock // clock[-1]
-    return start + offsets[:-1]
+    has_room = np.zeros(len(seconds), bool)
+    has_room[:first] = has_room[places] = True
+    waits = [(left, right) for left, right in itertools.pairwise(places) if right - left > 1]
+    for left, right in waits:
+        new = slice(left + 1, right)
+        times[new] = times[left] + np.cumsum(seconds[new])
+        has_room[new] = times[new] <= times[right]
+    if waits and has_room.sum() == len(places):
+        left, right = max(waits, key=lambda wait: times[wait[1]] - times[wait[0]])
+        before, after = seconds[left + 1] + 1, seconds[right] + 1  # gaps may all be 0
+        times[left + 1] = times[left] + (times[right] - times[left]) * before // (before + after)
+        has_room[left + 1] = True
+    return times, has_room
 
 
 def _is_novel(items: np.ndarray, is_new: np.ndarray) -> np.ndarray:
