@@ -288,9 +288,27 @@ def _expansion() -> ConfigDict:
             "no_repeats": False,
         }
     )
-    expansion.transformer = _item_training(num_steps=1000, learning_rate=1e-3)  # with config.model
-    expansion.transformer.temperature = 1.0  # of its draws; less plays safe
-    expansion.transformer.top_k = 0  # only so many likeliest items are drawn; 0: all
+    expansion.transformer = _neural_generator()
+    expansion.sequence_vae = _neural_generator()
+    expansion.sequence_vae.latent_dim = 16  # numbers that say what kind of user it is
+    expansion.sequence_vae.kl_weight = 0.2  # of the divergence from the prior; 1: the bound itself
+    # In training, share of the earlier events that the decoder does not read, so that it turns to
+    # the latent vector.
+    expansion.sequence_vae.history_drop = 0.3
+    expansion.sequence_gan = _neural_generator()  # of config.model only hidden_dim: a GRU each side
+    expansion.sequence_gan.adversarial_weight = 0.1  # of the critic's opinion beside the next item
+    expansion.sequence_gan.gumbel_temperature = 1.0  # of the softmax that gradients go back through
+    expansion.masked_fill = ConfigDict(
+        {  # fills hidden and new places of users of at most `short_user_events` events
+            "workdir": "",  # work directory of a first run on the same prepared log, pretrained
+            # with masked_item; its seeds must hold those of this run
+            "arm": "real",  # whose pretraining
+            "mask_share": 0.3,  # of a user's events, filled with another item
+            "insert_share": 0.3,  # new events, as a share of those that were there
+            "temperature": 1.0,  # of the draws; less plays safe
+            "top_k": 0,  # only so many likeliest items are drawn; 0: all
+        }
+    )
     expansion.gate = ConfigDict(
         {
             "drop_exact_duplicates": True,
@@ -465,6 +483,14 @@ def _item_training(num_steps: int, learning_rate: float) -> ConfigDict:
     training.num_negatives = 256  # sampled, gbce: items drawn per row of the batch
     training.negative_proposal = "uniform"  # or "log_uniform", by popularity rank
     training.gbce_calibration = 0.75  # gbce: t, 0 = plain binary, 1 = corrects for the sampling
+    return training
+
+
+def _neural_generator() -> ConfigDict:
+    """The training of a strategy that draws item by item, with config.model, and its draws."""
+    training = _item_training(num_steps=1000, learning_rate=1e-3)
+    training.temperature = 1.0  # of its draws; less plays safe
+    training.top_k = 0  # only so many likeliest items are drawn; 0: all
     return training
 
 

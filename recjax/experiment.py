@@ -18,10 +18,17 @@ from recjax.data import loading
 from recjax.data.items import ItemTable, read_items
 from recjax.data.record_sources import CachedSource, LimitedSource, Source, open_examples
 from recjax.errors import UserError
-from recjax.expansion import ArmSettings, Teacher, load_generator, stack_teachers
+from recjax.expansion import (
+    ArmSettings,
+    GeneratorState,
+    Teacher,
+    load_generator,
+    stack_teachers,
+)
 from recjax.judging import Batch, ClickScorer, Ranker, auc_validator, ndcg_validator
 from recjax.models import EncoderConfig
 from recjax.objectives import (
+    GeneratorTask,
     make_click_task,
     make_finetune_task,
     make_generator_task,
@@ -128,9 +135,9 @@ class Experiment(TrainingPlan):
         """Returns the next-item task."""
         return make_next_item_task(self.context.config, self.encoder)
 
-    def generator_task(self) -> NextItem:
-        """Returns the task whose model the strategy `transformer` draws from."""
-        return make_generator_task(self.context.config, self.encoder)
+    def generator_task(self, strategy: str) -> GeneratorTask:
+        """Returns the task whose model a strategy draws from."""
+        return make_generator_task(self.context.config, self.encoder, strategy)
 
     def click_task(self) -> Click:
         """Returns the click task."""
@@ -142,7 +149,7 @@ class Experiment(TrainingPlan):
 
     # ---- judges ----
 
-    def ranker(self, task: NextItem | Mixture, top_n: int) -> Ranker:
+    def ranker(self, task: Mixture | GeneratorTask, top_n: int) -> Ranker:
         """Returns the full-catalogue ranker under the config's protocol."""
         config = self.context.config.evaluate
         return Ranker(
@@ -203,7 +210,7 @@ class Experiment(TrainingPlan):
             settings=settings,
             batches=self._sequence_batches(arm, "pretrain", settings),
             start=None,
-            soft_targets=self._soft_targets(arm, "pretrain"),
+            use=self._use_of_generator(arm, "pretrain"),
         )
 
     def finetuning(self, name: str, arm: str) -> Training:
@@ -211,9 +218,9 @@ class Experiment(TrainingPlan):
         task, settings = self.finetune_task(name), self.context.config.finetune[name]
         if isinstance(task, NextItem):
             batches = self._sequence_batches(arm, "finetune", settings)
-            soft = self._soft_targets(arm, "finetune")
+            use = self._use_of_generator(arm, "finetune")
         else:
-            batches, soft = self._click_train_batches(settings), 0.0
+            batches, use = self._click_train_batches(settings), None
         return self._training(
             stage=f"finetune/{name}",
             arm=arm,
@@ -221,7 +228,7 @@ class Experiment(TrainingPlan):
             settings=settings,
             batches=batches,
             start=self._pretrained(arm),
-            soft_targets=soft,
+            use=use,
         )
 
     def trainings_to(self, name: str, arm: str) -> Iterator[Training]:
@@ -230,22 +237,26 @@ class Experiment(TrainingPlan):
             yield self.pretraining(self.pretrain_arm(arm))
         yield self.finetuning(name, arm)
 
-    def generator_training(self) -> Training:
-        """Returns the training, on real users, of what the strategy `transformer` draws from."""
-        settings = self.context.config.expansion.transformer
+    def generator_training(self, strategy: str) -> Training:
+        """Returns the training, on real users, of what a strategy draws from."""
+        settings = self.context.config.expansion[strategy]
         return self._training(
             stage=GENERATORS,
-            arm="transformer",
-            task=self.generator_task(),
+            arm=strategy,
+            task=self.generator_task(strategy),
             settings=settings,
             batches=self._sequence_batches(REAL, GENERATORS, settings),
             start=None,
         )
 
-    def generator_params(self) -> Tree:
+    def generator_params(self, strategy: str) -> Tree:
         """Loads what a finished `generator_training` found best, leaves [M, ...]."""
-        folder = self._folder(GENERATORS, "transformer")
-        return load_best(folder, self._abstract_params(self.generator_task()))
+        folder = self._folder(GENERATORS, strategy)
+        return load_best(folder, self._abstract_params(self.generator_task(strategy)))
+
+    def pretrain_params(self, arm: str) -> Tree:
+        """Loads what a finished pretraining found best, leaves [M, ...]."""
+        return load_best(self._folder("pretrain", arm), self._abstract_params(self.pretrain_task()))
 
     def pretrain_arm(self, arm: str) -> str:
         """Returns whose pretraining an arm starts from: its own if draws enter there."""
@@ -254,8 +265,7 @@ class Experiment(TrainingPlan):
 
     def text_encoders(self, arm: str) -> Tree:
         """Loads the text encoders of a finished pretraining that has one, leaves [M, ...]."""
-        folder = self._folder("pretrain", arm)
-        return load_best(folder, self._abstract_params(self.pretrain_task()))["text"]
+        return self.pretrain_params(arm)["text"]
 
     def best_params(self, name: str, arm: str) -> Tree:
         """Loads the best parameters of a finished fine-tuning, leaves [M, ...]."""
@@ -267,10 +277,9 @@ class Experiment(TrainingPlan):
     def _pretrained(self, arm: str) -> Tree | None:
         if not self.context.config.pretrain.num_steps:
             return None
-        folder = self._folder("pretrain", self.pretrain_arm(arm))
-        return load_best(folder, self._abstract_params(self.pretrain_task()))
+        return self.pretrain_params(self.pretrain_arm(arm))
 
-    def _validator(self, task: NextItem | Mixture | Click) -> Validator:
+    def _validator(self, task: Mixture | GeneratorTask | Click) -> Validator:
         """Returns params -> the metric [M] that early stopping looks at."""
         if isinstance(task, Click):
             return auc_validator(self.click_scorer(), self.click_batches(self.validation("click")))
@@ -329,15 +338,17 @@ class Experiment(TrainingPlan):
         *,
         stage: str,
         arm: str,
-        task: NextItem | Mixture | Click,
+        task: Mixture | GeneratorTask | Click,
         settings: ConfigDict,
         batches: grain.IterDataset,
         start: Tree | None,
-        soft_targets: float = 0.0,
+        use: ArmSettings | None = None,
     ) -> Training:
+        """Returns a training; `use` says what the fitted generator does in its steps."""
         constants = dict[str, Any](self.constants)
-        if soft_targets and not isinstance(task, Click):
-            task, constants["teacher"] = with_soft_targets(task, soft_targets), self._teacher
+        soft = use.soft_targets if use else 0.0
+        if soft and isinstance(task, NextItem | Mixture):
+            task, constants["teacher"] = with_soft_targets(task, soft), self._teacher
         return self._make_training(
             stage=stage,
             arm=arm,
@@ -348,19 +359,22 @@ class Experiment(TrainingPlan):
             start=lambda fresh: fresh if start is None else transfer(start, fresh),
             evaluate=partial(self._validator, task),
             metric_name="auc" if isinstance(task, Click) else "ndcg_at_10",
-            # but for the targets, arms differ in their data only
-            compiled_as=f"{stage}, soft targets {soft_targets}",
+            # but for what the generator does in the step, arms differ in their data only
+            compiled_as=f"{stage}, {task.name}, soft targets {soft}",
         )
 
-    def _soft_targets(self, arm: str, stage: str) -> float:
-        """Returns the weight of the generator in the next-item targets of a stage."""
+    def _use_of_generator(self, arm: str, stage: str) -> ArmSettings | None:
+        """Returns an arm's settings in a stage that its draws enter."""
         if arm == REAL or not self.arm_settings[arm].enters(stage):
-            return 0.0
-        return self.arm_settings[arm].soft_targets
+            return None
+        return self.arm_settings[arm]
 
     @cached_property
     def _teacher(self) -> Teacher:
-        """The generators that the expand stage fitted, one per member."""
+        return stack_teachers(self._generators, self.encoder.table_rows)
+
+    @cached_property
+    def _generators(self) -> list[GeneratorState]:
+        """What the expand stage fitted, one per member."""
         folder = self.context.workdir / GENERATORS
-        states = [load_generator(folder / f"seed_{seed}.npz") for seed in self.context.seeds]
-        return stack_teachers(states, self.encoder.table_rows)
+        return [load_generator(folder / f"seed_{seed}.npz") for seed in self.context.seeds]

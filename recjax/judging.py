@@ -14,7 +14,7 @@ import numpy as np
 
 from recjax.metrics import auc, ndcg_at, ranks_and_top_items
 from recjax.parallel import Engine
-from recjax.tasks import Click, Mixture, NextItem, RowClick, RowOutcomes
+from recjax.tasks import Click, Mixture, NextItem, RowClick, RowOutcomes, SequenceGan, SequenceVae
 
 Tree = Any
 Batch = Mapping[str, np.ndarray]
@@ -48,7 +48,7 @@ class Ranker:
         mask_history: whether the own history is taken out.
     """
 
-    task: NextItem | Mixture
+    task: NextItem | Mixture | SequenceVae | SequenceGan
     engine: Engine
     constants: Mapping[str, np.ndarray]
     item_chunk: int

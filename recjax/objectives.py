@@ -25,6 +25,8 @@ from recjax.tasks import (
     NextSession,
     ReplacedItem,
     SequenceContrast,
+    SequenceGan,
+    SequenceVae,
 )
 from recjax.tasks.encoder_task import EncoderTask
 from recjax.text_objectives import NO_TEXTS, TEXT_OBJECTIVES, Texts
@@ -168,18 +170,54 @@ def with_soft_targets(task: NextItem | Mixture, weight: float) -> NextItem | Mix
         raise UserError(f"config.expansion: {error}") from error
 
 
-def make_generator_task(config: ConfigDict, encoder: EncoderConfig) -> NextItem:
-    """Returns the task of the causal model that the strategy `transformer` draws from.
+def _transformer(settings: ConfigDict, encoder: EncoderConfig) -> NextItem:
+    return NextItem(encoder, item_loss=catalogue_loss_of(settings))
+
+
+def _sequence_vae(settings: ConfigDict, encoder: EncoderConfig) -> SequenceVae:
+    return SequenceVae(
+        encoder,
+        item_loss=catalogue_loss_of(settings),
+        latent_dim=settings.latent_dim,
+        kl_weight=settings.kl_weight,
+        history_drop=settings.history_drop,
+    )
+
+
+def _sequence_gan(settings: ConfigDict, encoder: EncoderConfig) -> SequenceGan:
+    return SequenceGan(
+        encoder,
+        item_loss=catalogue_loss_of(settings),
+        adversarial_weight=settings.adversarial_weight,
+        gumbel_temperature=settings.gumbel_temperature,
+    )
+
+
+GeneratorTask = NextItem | SequenceVae | SequenceGan
+# strategy -> the task of the model that it draws from, of its section of `config.expansion`
+GENERATOR_TASKS: Mapping[str, Callable[[ConfigDict, EncoderConfig], GeneratorTask]] = {
+    "transformer": _transformer,
+    "sequence_vae": _sequence_vae,
+    "sequence_gan": _sequence_gan,
+}
+
+
+def make_generator_task(config: ConfigDict, encoder: EncoderConfig, strategy: str) -> GeneratorTask:
+    """Returns the task of the model that a strategy of `GENERATOR_TASKS` draws from.
 
     Raises:
-        UserError: when the loss over items is unknown.
+        UserError: when the loss over items is unknown, or a setting is out of range.
     """
-    return NextItem(encoder, item_loss=catalogue_loss_of(config.expansion.transformer))
+    try:
+        return GENERATOR_TASKS[strategy](config.expansion[strategy], encoder)
+    except ValueError as error:
+        raise UserError(f"config.expansion.{strategy}: {error}") from error
 
 
-def trains_generator(config: ConfigDict) -> bool:
-    """Returns whether an arm draws from a model that the expand stage must train first."""
-    return any("transformer" in mix for mix in config.expansion.arms.values())
+def trained_generators(config: ConfigDict) -> tuple[str, ...]:
+    """Returns the strategies of the arms whose models the expand stage must train first."""
+    mixes = config.expansion.arms.values()
+    return tuple(name for name in GENERATOR_TASKS if any(name in mix for mix in mixes))
 
 
 def make_click_task(config: ConfigDict, encoder: EncoderConfig) -> Click:

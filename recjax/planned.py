@@ -24,7 +24,7 @@ from recjax.objectives import (
     make_finetune_task,
     make_generator_task,
     make_pretrain_task,
-    trains_generator,
+    trained_generators,
 )
 from recjax.parallel import JitEngine, make_mesh
 from recjax.recipe import make_arm_settings, make_encoder, make_recipe
@@ -164,9 +164,9 @@ def _plan_arms(config: ConfigDict, encoder: EncoderConfig, stages: tuple[str, ..
         batch = log_batch(config, settings, "click" if isinstance(task, Click) else "sequences")
         plans.append(Plan(stage, arms, task, settings, batch, constants))
 
-    if "expand" in stages and trains_generator(config):
-        generator = make_generator_task(config, encoder)
-        add(GENERATORS, ("transformer",), generator, config.expansion.transformer)
+    for name in trained_generators(config) if "expand" in stages else ():
+        generator = make_generator_task(config, encoder, name)
+        add(GENERATORS, (name,), generator, config.expansion[name])
     if "pretrain" in stages and config.pretrain.num_steps:
         arms = make_arm_settings(config)
         own = (REAL, *(arm for arm in arms if arms[arm].enters("pretrain")))

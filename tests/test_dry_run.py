@@ -45,6 +45,9 @@ def test_every_training_is_planned(config):
     config.expansion.arms.expanded = {"transformer": 1.0}
     (plan,) = plans_of(config, ("expand",))
     assert plan.task.causal and plan.settings is config.expansion.transformer
+    config.expansion.arms.other = {"sequence_vae": 1.0}
+    plans = plans_of(config, ("expand",))
+    assert [plan.arms for plan in plans] == [("transformer",), ("sequence_vae",)]
 
 
 def test_click_training_is_lowered_with_the_loaders_fields(config):

@@ -79,7 +79,8 @@ def after_three_gradients(settings):
 @pytest.mark.parametrize(
     "section",
     ["pretrain", "finetune.next_item", "finetune.click", "finetune.row_click"]
-    + ["finetune.row_outcomes", "expansion.transformer"],
+    + ["finetune.row_outcomes", "expansion.transformer"]
+    + ["expansion.sequence_vae", "expansion.sequence_gan"],
 )
 def test_every_key_is_tested(section):
     keys = set(default._training(num_steps=1, learning_rate=1.0))
@@ -252,7 +253,7 @@ def test_soft_targets_are_an_arms_own_and_taught_by_each_members_generator(tmp_p
         assert training.flops(batch) > 0
     assert (losses[0] != losses[1]).all()
     assert "teacher" in made.finetuning("next_item", SOFT).constants
-    assert "teacher" not in made.generator_training().constants
+    assert "teacher" not in made.generator_training("transformer").constants
     clicks = [made.finetuning("click", arm) for arm in ("plain", SOFT)]
     assert "teacher" not in clicks[1].constants and clicks[0].step is clicks[1].step
     config.pretrain.objectives.update(masked_item=1.0, next_item=0.0)

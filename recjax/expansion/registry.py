@@ -14,13 +14,18 @@ from recjax.expansion.edit import (
     SwapNoise,
 )
 from recjax.expansion.generate import (
+    HmmBasket,
     HmmContinue,
     HmmFill,
     HmmPrefix,
     HmmTail,
     HmmUsers,
     MarkovChain,
+    MaskedFill,
     Repeat,
+    SequenceGan,
+    SequenceVae,
+    SimilarWalk,
     Transformer,
     TrueProcess,
 )
@@ -48,6 +53,11 @@ STRATEGIES: dict[str, Strategy] = {
     "action_change": ActionChange(),
     "splice": Splice(),
     "transformer": Transformer(),
+    "sequence_vae": SequenceVae(),
+    "masked_fill": MaskedFill(),
+    "similar_walk": SimilarWalk(),
+    "hmm_basket": HmmBasket(),
+    "sequence_gan": SequenceGan(),
 }
 
 

@@ -16,7 +16,8 @@ from recjax.expansion.records import Record, RecordSource
 if TYPE_CHECKING:
     from recjax.expansion.edit.settings import EditConfig
     from recjax.expansion.generate.generator import GeneratorState
-    from recjax.expansion.generate.transformer import NextItemModel
+    from recjax.expansion.generate.item_by_item import NextItemModel
+    from recjax.expansion.generate.masked_fill import MaskedModel
     from recjax.expansion.similarity import SimilarItems
 
 _STRIDE = np.uint64(0xD1B54A32D192ED03)  # odd, so that the numbers of a row never meet
@@ -39,7 +40,9 @@ class ExpansionData:
         edits: how much edits of real users change; None where there are none.
         similar: lists of similar items; None where no strategy needs them.
         item_category: int [V], 0 = none; None where the catalogue is unknown.
-        train_next_item: seed -> its trained model of the next item; None where nobody can train.
+        train_next_item: (strategy, seed) -> the trained model that it draws from; None where nobody
+            can train.
+        load_masked: seed -> a masked-item model that an earlier run trained; None without one.
     """
 
     source: RecordSource
@@ -52,7 +55,8 @@ class ExpansionData:
     edits: "EditConfig | None" = None
     similar: "SimilarItems | None" = None
     item_category: np.ndarray | None = None
-    train_next_item: "Callable[[int], NextItemModel] | None" = None
+    train_next_item: "Callable[[str, int], NextItemModel] | None" = None
+    load_masked: "Callable[[int], MaskedModel] | None" = None
 
 
 class Strategy(Protocol):

@@ -14,7 +14,9 @@ from recjax.models.embeddings import INPUTS, MASK_ID, NUM_SPECIALS, PAD_ID, UNK_
 from recjax.models.event_encoder import ENCODERS, EncoderConfig, EventEncoder
 from recjax.models.heads import DenseHead, ItemBias, unit_vectors
 from recjax.models.item_text import CommonSpace, ItemToken
+from recjax.models.latent import LatentInput, Posterior
 from recjax.models.pretrained import read_bert, write_bert
+from recjax.models.sequence_gan import Critic, ItemReader
 from recjax.models.text_bert import (
     TextBert,
     TextConfig,
@@ -35,11 +37,15 @@ __all__ = [
     "BodyConfig",
     "ClickHead",
     "CommonSpace",
+    "Critic",
     "DenseHead",
     "EncoderConfig",
     "EventEncoder",
     "ItemBias",
+    "ItemReader",
     "ItemToken",
+    "LatentInput",
+    "Posterior",
     "SelfAttention",
     "TextBert",
     "TextConfig",

@@ -1,7 +1,7 @@
 """The recurrent layer: a GRU over each segment, forward only.
 
 Its state is all it keeps of the past, so that one more event costs the same whatever came before.
-Called by `recjax.models.event_encoder` and `recjax.models.click_heads`.
+Called by `recjax.models.event_encoder`, `click_heads` and `sequence_gan`.
 """
 
 from typing import ClassVar
@@ -48,20 +48,39 @@ def run_gru(
     def step(state: jax.Array, event: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
         given, start, *steered = event
         state = jnp.where(start[:, None], 0, state)
-        product = jnp.einsum(
-            "bd,dge->bge", state.astype(kernel.dtype), kernel, preferred_element_type=jnp.float32
-        )
-        reset, update = (jax.nn.sigmoid(given[:, gate] + product[:, gate]) for gate in (0, 1))
-        if steered:
-            update = 1 - steered[0][:, None] * (1 - update)
-        new = jnp.tanh(given[:, 2] + reset * (product[:, 2] + bias[None]))
-        state = (1 - update) * new + update * state
+        state = gru_step(state, given, kernel, bias, *steered)
         return state, state
 
     first = jnp.zeros((len(inputs), inputs.shape[-1]), jnp.float32)
     given = (inputs, starts) if strength is None else (inputs, starts, strength)
     by_time = tuple(jnp.swapaxes(array, 0, 1) for array in given)
     return jnp.swapaxes(jax.lax.scan(step, first, by_time)[1], 0, 1)
+
+
+def gru_step(
+    state: jax.Array,
+    given: jax.Array,
+    kernel: jax.Array,
+    bias: jax.Array,
+    strength: jax.Array | None = None,
+) -> jax.Array:
+    """Returns the next state float32 [B, D]; see `run_gru`.
+
+    Args:
+        state: float32 [B, D].
+        given: float [B, 3, D]: i_r, i_z and i_n.
+        kernel: float [D, 3, D], in the dtype of the products.
+        bias: float [D].
+        strength: float [B], or None for 1.
+    """
+    product = jnp.einsum(
+        "bd,dge->bge", state.astype(kernel.dtype), kernel, preferred_element_type=jnp.float32
+    )
+    reset, update = (jax.nn.sigmoid(given[:, gate] + product[:, gate]) for gate in (0, 1))
+    if strength is not None:
+        update = 1 - strength[:, None] * (1 - update)
+    new = jnp.tanh(given[:, 2] + reset * (product[:, 2] + bias[None]))
+    return (1 - update) * new + update * state
 
 
 class GruBlock(Block):

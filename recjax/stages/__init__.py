@@ -125,14 +125,19 @@ def fingerprint(stage: str, context: Context) -> dict[str, Any]:
     """Returns what a stage's artefacts are made from: settings, input files, earlier stages."""
     keys, before = STAGE_INPUTS[stage][0], inputs_of(stage, context.config)
     if stage == "expand":
-        from recjax.objectives import trains_generator  # brings in every model
+        from recjax.objectives import trained_generators  # brings in every model
 
-        keys = (*keys, "model") if trains_generator(context.config) else keys
+        keys = (*keys, "model") if trained_generators(context.config) else keys
     settings = {key: _plain(_lookup(context.config, key)) for key in keys}
     made_from: dict[str, Any] = {
         "config": settings,
         "inputs": {name: context.workdir.stage_digest(name) for name in before},
     }
+    if stage == "expand" and draws_by(context.config, "masked_fill"):
+        from recjax.stages.masked_model import first_workdir
+
+        first = first_workdir(context.config)
+        made_from["inputs"]["masked_fill"] = first.stage_digest("pretrain")
     if stage == "prepare":
         data = context.config.data
         made_from["files"] = _digests(data, _DATA_FILES) | _digests(data.table, _TABLE_FILES)
@@ -141,6 +146,11 @@ def fingerprint(stage: str, context: Context) -> dict[str, Any]:
     if stage in ("tune", "pretrain"):
         made_from["files"] = _digests(context.config.pretrain.text, ("corpus",))
     return json.loads(json.dumps(made_from, default=str))
+
+
+def draws_by(config: ConfigDict, strategy: str) -> bool:
+    """Returns whether an arm draws by a strategy."""
+    return any(strategy in mix for mix in config.expansion.arms.values())
 
 
 def describe_run(config: ConfigDict) -> dict[str, Any]:

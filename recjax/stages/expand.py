@@ -5,7 +5,7 @@ Synthetic users are marked (source >= 1) and live under expansion/, so they can 
 validation or test part.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,6 @@ from recjax.expansion import (
     GeneratorConfig,
     GeneratorState,
     ItemFacts,
-    NextItemModel,
     RealReference,
     build_reference,
     expand_arm,
@@ -37,6 +36,7 @@ from recjax.expansion import (
     save_generator,
 )
 from recjax.experiment import Experiment
+from recjax.stages.masked_model import make_loader
 from recjax.stages.next_item_model import make_trainer
 from recjax.stages.oracle import ShopOracle
 from recjax.stages.similar_items import open_similar_items
@@ -60,9 +60,12 @@ def run(context: Context) -> dict[str, Any]:
             num_actions=len(context.config.data.actions),
             category_of_item=experiment.items.category_id,
         )
-        train_next_item = make_trainer(experiment)
+        models: dict[str, Callable[..., Any]] = {
+            "train_next_item": make_trainer(experiment),
+            "load_masked": make_loader(experiment),
+        }
         for seed in context.seeds:
-            _expand_seed(experiment, folder, seed, gate, reference, train_next_item)
+            _expand_seed(experiment, folder, seed, gate, reference, models)
         cards = {
             arm: _report_card(experiment, folder / arm, gate, reference) for arm in config.arms
         }
@@ -80,13 +83,13 @@ def _expand_seed(
     seed: int,
     gate: GateConfig,
     reference: RealReference,
-    train_next_item: Callable[[int], NextItemModel],
+    models: Mapping[str, Callable[..., Any]],
 ) -> None:
     """Fits one seed's generator and draws every arm of that seed."""
     context, config = experiment.context, experiment.context.config
     arms = config.expansion.arms
     needs = {need for mix in arms.values() for name in mix for need in get_strategy(name).needs}
-    if any(settings.soft_targets for settings in experiment.arm_settings.values()):
+    if any(use.soft_targets for use in experiment.arm_settings.values()):
         needs.add("generator")
     data = ExpansionData(
         source=experiment.examples("sequences", "train"),
@@ -101,7 +104,7 @@ def _expand_seed(
         if "similar" in needs
         else None,
         item_category=experiment.items.category_id,
-        train_next_item=train_next_item,
+        **models,
     )
     for place, (arm, mix) in enumerate(arms.items()):
         target = folder / arm / f"seed_{seed}"

@@ -23,6 +23,8 @@ from recjax.tasks.replaced_item import ReplacedItem
 from recjax.tasks.row_click import RowClick
 from recjax.tasks.row_outcomes import RowOutcomes
 from recjax.tasks.sequence_contrast import SequenceContrast
+from recjax.tasks.sequence_gan import SequenceGan
+from recjax.tasks.sequence_vae import SequenceVae
 from recjax.tasks.text_alignment import TextAlignment
 from recjax.tasks.text_task import TextTask
 
@@ -42,6 +44,8 @@ __all__ = [
     "RowClick",
     "RowOutcomes",
     "SequenceContrast",
+    "SequenceGan",
+    "SequenceVae",
     "TextAlignment",
     "TextTask",
     "transfer",

@@ -26,7 +26,10 @@ _FIRST_SITE = 1 << 21
     MIXTURE,
     VIRTUAL,
     VIRTUAL_ITEMS,
-) = range(_FIRST_SITE, _FIRST_SITE + 18)
+    FRESH_CHOICE,
+    FRESH_USERS,
+    PLAYED,
+) = range(_FIRST_SITE, _FIRST_SITE + 21)
 
 _FIRST_TEXT_SITE = 1 << 22
 (

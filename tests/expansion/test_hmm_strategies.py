@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from recjax.expansion.gate.coverage import find_rare_items
-from recjax.expansion.generate import HmmFill, HmmPrefix, HmmTail
+from recjax.expansion.generate import HmmBasket, HmmFill, HmmPrefix, HmmTail
 from recjax.expansion.generate.filling import _place_times
 from recjax.expansion.generate.hmm_fill import _make_room
 from recjax.expansion.generate.short_users import find_short_users
@@ -123,7 +123,7 @@ def test_no_repeats_holds_for_new_events_and_leaves_the_real_ones(data, generato
         assert repeated > 10
 
 
-@pytest.mark.parametrize("strategy", [HmmPrefix(), HmmFill(), HmmTail()])
+@pytest.mark.parametrize("strategy", [HmmPrefix(), HmmFill(), HmmTail(), HmmBasket()])
 def test_explicit_durations_are_refused_by_name(strategy, data, generator):
     params = replace(generator.params, duration=np.ones((6, 3)) / 3)
     lasting = replace(generator, params=params, config=replace(generator.config, max_duration=3))

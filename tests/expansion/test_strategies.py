@@ -13,10 +13,13 @@ from strategy_properties import (
     find_user,
 )
 
+from recjax.expansion.edit.user_edits import take_recent
 from recjax.expansion.gate.coverage import find_rare_items
-from recjax.expansion.generate import NextItemModel
+from recjax.expansion.generate import MaskedModel, NextItemModel
+from recjax.expansion.generate.hmm_basket import find_baskets
 from recjax.expansion.records import SEQUENCE_FIELDS, compute_sessions
 from recjax.expansion.registry import STRATEGIES, get_source_index, get_strategy
+from recjax.expansion.similarity import SimilarItems
 from recjax.expansion.strategy import ExpansionData, draw_uniforms, pick_in_turn
 
 SHORT, SESSION_GAP = 5, 1800
@@ -27,7 +30,24 @@ _MISSING = {
     "edits": "settings of edits",
     "similar": "lists of similar items",
     "train_next_item": "a trainer",
+    "load_masked": "a loader",
 }
+
+
+def suited(name, data):
+    """The log as it is, or with several events at one time where a strategy draws baskets."""
+    if name != "hmm_basket":
+        return data
+    return replace(data, source=[tie_events(record) for record in data.source])
+
+
+def tie_events(record):
+    """Every fourth time becomes that of the event before, and so does the next."""
+    times = record["times"].copy()
+    for place in range(1, len(times)):
+        if place % 4 in (1, 2):
+            times[place] = times[place - 1]
+    return {**record, "times": times, "sessions": compute_sessions(times, SESSION_GAP)}
 
 
 def _fresh_users(seed, first, n):
@@ -57,32 +77,45 @@ def data(real_log, generator, edit_config, similar):
         edits=edit_config,
         similar=similar,
         train_next_item=_train_bigram,
+        load_masked=_load_masked,
     )
 
 
-def _train_bigram(seed):
-    """A model of the next item that knows the last one alone."""
-    return NextItemModel(_score_bigram, jnp.zeros((65, 65)), 65, 16, 16, 1.0, 0)
+def _train_bigram(name, seed):
+    """A model of the next item that knows the last one alone, or the latent vector."""
+    latent_dim = 65 if name == "sequence_vae" else 0
+    return NextItemModel(_score_bigram, jnp.zeros((65, 65)), 65, 16, 16, 1.0, 0, latent_dim)
+
+
+def _load_masked(seed):
+    """A model that finds all items alike."""
+    return MaskedModel(_score_alike, jnp.zeros(65), 65, 16, 16, 0.3, 0.3, 1.0, 0)
+
+
+def _score_alike(params, batch, places):
+    return jnp.broadcast_to(params[None], (len(places), 65))
 
 
 def _score_bigram(params, batch):
+    if "latent" in batch:
+        return batch["latent"]
     places = batch["lengths"][:, None] - 1
     return params[jnp.take_along_axis(batch["items"], places, axis=1)[:, 0]]
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_row_depends_on_key_and_number_only(name, data):
-    check_rows_depend_on_key_and_number_only(name, data)
+    check_rows_depend_on_key_and_number_only(name, suited(name, data))
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_draw_never_touches_the_real_users(name, data):
-    check_real_users_are_not_touched(name, data)
+    check_real_users_are_not_touched(name, suited(name, data))
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_draws_are_well_formed(name, data):
-    check_draws_are_well_formed(name, data)
+    check_draws_are_well_formed(name, suited(name, data))
 
 
 def test_continuation_keeps_the_real_history_and_adds_to_it(data):
@@ -138,6 +171,50 @@ def test_edits_respect_the_greatest_length(data):
     short = replace(data, max_len=4)
     for name in ("sliding_window", "subset_split"):
         assert max(len(record["items"]) for record in draw(name, short, n=64)) <= 4
+
+
+def test_baskets_are_drawn_anew_and_all_else_stays(data):
+    tied = suited("hmm_basket", data)
+    changed = 0
+    for record in draw("hmm_basket", tied, n=64):
+        real = take_recent(find_user(tied, record), 16)
+        baskets = find_baskets(real["times"])
+        assert (baskets >= 0).any()
+        for time in np.unique(real["times"]):
+            old, new = (r["items"][r["times"] == time] for r in (real, record))
+            if (real["times"] == time).sum() == 1:
+                np.testing.assert_array_equal(old, new)
+            elif not np.array_equal(old, new):
+                changed += 1
+                assert 1 <= len(new) <= len(old) and len(set(new)) == len(new)
+        stamps = iter(zip(real["times"], real["actions"], strict=True))
+        for stamp in zip(record["times"], record["actions"], strict=True):
+            assert stamp in stamps, "clock and actions stay"
+    assert changed > 64
+    assert list(draw("hmm_basket", data)) == [], "nobody did two things at once"
+
+
+def test_walks_go_from_item_to_similar_item(data, similar):
+    records = draw("similar_walk", data, n=256)
+    begins = {int(record["items"][0]) for record in data.source}
+    assert {int(record["items"][0]) for record in records} <= begins
+    steps = [
+        (record["items"][:place], record["items"][place])
+        for record in records
+        for place in range(1, len(record["items"]))
+    ]
+    lists = {item: set(similar.neighbours[item][: similar.has_any(np.array([item]))[0] * 99])
+             for item in range(len(similar.ends))}  # fmt: skip
+    near = np.mean([item in lists[int(before[-1])] for before, item in steps])
+    known = np.mean([any(item in lists[int(old)] for old in before) for before, item in steps])
+    assert known == 1.0 and 0.75 < near < 1.0
+
+
+def test_a_walk_without_similar_items_begins_anew(data):
+    nothing = SimilarItems(np.zeros((65, 2), np.int32), np.zeros((65, 2)))
+    records = draw("similar_walk", replace(data, similar=nothing), n=64)
+    begins = {int(record["items"][0]) for record in data.source}
+    assert set(np.concatenate([record["items"] for record in records])) <= begins
 
 
 def test_repeat_gives_every_user_once_before_any_twice(data):

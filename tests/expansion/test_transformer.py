@@ -5,7 +5,7 @@ import pytest
 
 from recjax.data.transforms import gaps_of_times
 from recjax.expansion.generate import NextItemModel, Transformer
-from recjax.expansion.generate.transformer import draw_items
+from recjax.expansion.generate.item_by_item import draw_items
 from recjax.expansion.strategy import ExpansionData
 
 NUM_ROWS = 8
@@ -75,7 +75,7 @@ def test_model_reads_the_actions_and_gaps_that_the_record_has(real_log):
         return 1e4 * jax.nn.one_hot(jnp.where(is_fine, 5 + number % 60, 0), 65)
 
     model = NextItemModel(score, {}, 65, 16, 12, 1.0, 0)
-    data = ExpansionData(real_log, 1800, 5, 16, train_next_item=lambda seed: model)
+    data = ExpansionData(real_log, 1800, 5, 16, train_next_item=lambda name, seed: model)
     records = Transformer().draw(jax.random.key(0), Transformer().fit(data, 0), 64, 0)
     assert max(len(record["items"]) for record in records) == 12
     for record in records:
@@ -86,7 +86,7 @@ def test_model_reads_the_actions_and_gaps_that_the_record_has(real_log):
 
 def test_ids_without_a_training_event_are_never_drawn(real_log):
     flat = NextItemModel(_bigram, jnp.zeros((70, 70)), 70, 16, 16, 1.0, 0)
-    data = ExpansionData(real_log, 1800, 5, 16, train_next_item=lambda seed: flat)
+    data = ExpansionData(real_log, 1800, 5, 16, train_next_item=lambda name, seed: flat)
     records = Transformer().draw(jax.random.key(0), Transformer().fit(data, 0), 200, 0)
     seen = np.unique(np.concatenate([record["items"] for record in real_log]))
     assert set(np.concatenate([record["items"] for record in records])) == set(seen)

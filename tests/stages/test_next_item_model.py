@@ -1,4 +1,4 @@
-"""The trainer that the expand stage hands to the strategy `transformer`."""
+"""The trainer that the expand stage hands to strategies that draw from a neural model."""
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +10,7 @@ from configs import smoke
 from recjax.data.transforms import align_left
 from recjax.errors import UserError
 from recjax.expansion import ExpansionData, get_strategy
+from recjax.objectives import GENERATOR_TASKS
 from recjax.stages import fingerprint, next_item_model
 
 
@@ -19,7 +20,7 @@ def experiment(tmp_path, monkeypatch):
 
 
 def test_score_of_a_prefix_is_that_of_the_whole_sequence_there(experiment):
-    task = experiment.generator_task()
+    task = experiment.generator_task("transformer")
     constants = {"item_category": jnp.asarray(experiment.constants["item_category"])}
     params = {"model": task.init(jax.random.key(0)), "constants": constants}
     records = [r for r in experiment.examples("sequences", "train") if len(r["items"]) >= 4][:3]
@@ -42,26 +43,34 @@ def test_score_of_a_prefix_is_that_of_the_whole_sequence_there(experiment):
 def test_seeds_train_once_and_settings_arrive(experiment, monkeypatch):
     calls = []
     monkeypatch.setattr(
-        next_item_model, "_train_members", lambda _: calls.append(1) or {0: "zero", 1: "one"}
+        next_item_model, "_train_members", lambda *_: calls.append(1) or {0: "zero", 1: "one"}
     )
     experiment.context.config.expansion.transformer.update(temperature=0.7, top_k=9)
     trainer = next_item_model.make_trainer(experiment)
-    models = [trainer(seed) for seed in (0, 1)]
+    models = [trainer("transformer", seed) for seed in (0, 1)]
     assert len(calls) == 1 and [model.params for model in models] == ["zero", "one"]
     assert models[0].score is models[1].score, "one compiled sampler for all seeds"
     assert (models[0].temperature, models[0].top_k) == (0.7, 9)
 
 
+def test_strategies_have_models_of_their_own(experiment, monkeypatch):
+    monkeypatch.setattr(next_item_model, "_train_members", lambda _, name: {0: name})
+    trainer = next_item_model.make_trainer(experiment)
+    models = {name: trainer(name, 0) for name in GENERATOR_TASKS}
+    assert all(model.params == name for name, model in models.items())
+    assert models["transformer"].latent_dim == 0 and models["sequence_vae"].latent_dim == 16
+
+
 def test_several_processes_are_refused(experiment, monkeypatch):
     monkeypatch.setattr("recjax.distributed.count", lambda: 2)
     with pytest.raises(UserError, match="trains in one process, here are 2"):
-        next_item_model.make_trainer(experiment)(0)
+        next_item_model.make_trainer(experiment)("transformer", 0)
 
 
 def test_generator_trains_on_real_users_under_its_own_settings(experiment):
     settings = experiment.context.config.expansion.transformer
     settings.update(num_steps=7, batch_size=16)
-    training = experiment.generator_training()
+    training = experiment.generator_training("transformer")
     assert training.loop.num_steps == 7 and next(training.batches)["items"].shape[1] == 16
     assert training.folder == experiment.context.workdir / "expansion/generators/transformer"
 
@@ -74,15 +83,16 @@ def test_model_binds_the_stage_only_where_it_is_trained(experiment):
 
 
 @pytest.mark.slow  # compiles a training
-def test_trained_model_draws_users(experiment):
+@pytest.mark.parametrize("name", GENERATOR_TASKS)
+def test_trained_model_draws_users(name, experiment):
     context = experiment.context
-    settings = context.config.expansion.transformer
+    settings = context.config.expansion[name]
     settings.update(num_steps=4, eval_interval_steps=2, batch_size=8, warmup_steps=1)
     source = experiment.examples("sequences", "train")
     data = ExpansionData(
         source, 1800, 5, 16, train_next_item=next_item_model.make_trainer(experiment)
     )
-    strategy = get_strategy("transformer")
+    strategy = get_strategy(name)
     key = jax.random.key(0)
     draws = strategy.draw(key, strategy.fit(data, context.seeds[0]), 16, 0)
     seen = np.concatenate([record["items"] for record in source])
