@@ -245,7 +245,10 @@ def _expansion() -> ConfigDict:
     # Weight of the generator's distribution of the next item in the targets, 0 to 1; the rest is on
     # the item that came. Where `use_in` says, for real users too, whatever the ratio.
     expansion.soft_targets = 0.0
-    expansion.overrides = ConfigDict()  # arm -> {one of these four: its own value}
+    # Share of the rows of a batch whose users the generator draws anew in every step, in these
+    # trainings: whole users of the HMM, whatever the arm mixes, and unseen by the gate.
+    expansion.fresh_share = 0.0
+    expansion.overrides = ConfigDict()  # arm -> {one of these five: its own value}
     expansion.short_user_events = 5  # hmm_continue, hmm_prefix, hmm_fill: users of at most so many
     expansion.similarity = ConfigDict(
         {  # which items resemble each other: substitute, insert

@@ -20,9 +20,11 @@ from recjax.data.record_sources import CachedSource, LimitedSource, Source, open
 from recjax.errors import UserError
 from recjax.expansion import (
     ArmSettings,
+    FreshUsers,
     GeneratorState,
     Teacher,
     load_generator,
+    stack_fresh_users,
     stack_teachers,
 )
 from recjax.judging import Batch, ClickScorer, Ranker, auc_validator, ndcg_validator
@@ -34,9 +36,11 @@ from recjax.objectives import (
     make_generator_task,
     make_next_item_task,
     make_pretrain_task,
+    with_fresh_rows,
     with_soft_targets,
 )
 from recjax.recipe import make_arm_settings, make_encoder, make_recipe
+from recjax.step import Task
 from recjax.tasks import Click, Mixture, NextItem, transfer
 from recjax.text_objectives import Texts, read_texts
 from recjax.train import Training, load_best
@@ -346,13 +350,17 @@ class Experiment(TrainingPlan):
     ) -> Training:
         """Returns a training; `use` says what the fitted generator does in its steps."""
         constants = dict[str, Any](self.constants)
-        soft = use.soft_targets if use else 0.0
+        soft, fresh = (use.soft_targets, use.fresh_share) if use else (0.0, 0.0)
         if soft and isinstance(task, NextItem | Mixture):
             task, constants["teacher"] = with_soft_targets(task, soft), self._teacher
+        trained: Task = task
+        if fresh and isinstance(task, NextItem | Mixture):
+            trained = with_fresh_rows(task, fresh, self.context.config.model.max_len, settings.pack)
+            constants["fresh"] = self._fresh_users
         return self._make_training(
             stage=stage,
             arm=arm,
-            task=task,
+            task=trained,
             settings=settings,
             batches=batches,
             constants=constants,
@@ -360,7 +368,7 @@ class Experiment(TrainingPlan):
             evaluate=partial(self._validator, task),
             metric_name="auc" if isinstance(task, Click) else "ndcg_at_10",
             # but for what the generator does in the step, arms differ in their data only
-            compiled_as=f"{stage}, {task.name}, soft targets {soft}",
+            compiled_as=f"{stage}, {task.name}, soft targets {soft}, fresh rows {fresh}",
         )
 
     def _use_of_generator(self, arm: str, stage: str) -> ArmSettings | None:
@@ -372,6 +380,10 @@ class Experiment(TrainingPlan):
     @cached_property
     def _teacher(self) -> Teacher:
         return stack_teachers(self._generators, self.encoder.table_rows)
+
+    @cached_property
+    def _fresh_users(self) -> FreshUsers:
+        return stack_fresh_users(self._generators)
 
     @cached_property
     def _generators(self) -> list[GeneratorState]:

@@ -16,6 +16,7 @@ from recjax.models import EncoderConfig
 from recjax.recipe import catalogue_loss_of, make_adaptation
 from recjax.tasks import (
     Click,
+    FreshRows,
     ItemAttribute,
     MaskedAttribute,
     MaskedItem,
@@ -31,6 +32,7 @@ from recjax.tasks import (
 from recjax.tasks.encoder_task import EncoderTask
 from recjax.text_objectives import NO_TEXTS, TEXT_OBJECTIVES, Texts
 
+_LEAST_EVENTS = 4  # of drawn users on average, for a row of them to be full
 # (config, encoder, whether the mixture reads causally) -> objective
 Factory = Callable[[ConfigDict, EncoderConfig, bool], EncoderTask]
 
@@ -168,6 +170,18 @@ def with_soft_targets(task: NextItem | Mixture, weight: float) -> NextItem | Mix
         return replace(task, objectives=tuple(softened))
     except ValueError as error:
         raise UserError(f"config.expansion: {error}") from error
+
+
+def with_fresh_rows(task: EncoderTask, share: float, length: int, pack: bool) -> FreshRows:
+    """Returns the task on batches a share of whose rows is drawn in the step.
+
+    Args:
+        task: reads rows of sequences.
+        share: of the rows, above 0.
+        length: events of a row.
+        pack: whether rows hold several users; else one each.
+    """
+    return FreshRows(task, share, max(1, length // _LEAST_EVENTS) if pack else 1)
 
 
 def _transformer(settings: ConfigDict, encoder: EncoderConfig) -> NextItem:

@@ -16,7 +16,8 @@ from recjax.gradients import compute_gradients
 
 Tree = Any
 
-MEMBER_CONSTANTS = ("teacher",)  # constants with a leading member axis; all others are shared
+# constants with a leading member axis; all others are shared
+MEMBER_CONSTANTS = ("teacher", "fresh")
 
 CompiledStep = Callable[["TrainState", Tree, Tree], tuple["TrainState", dict[str, jax.Array]]]
 

@@ -28,6 +28,7 @@ MAY_IMPORT: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
             "recjax.tasks",
             *PURE,
             "recjax.data.transforms",
+            "recjax.expansion.fresh_users",
             "recjax.expansion.on_device",
             "recjax.expansion.teacher",
         ),

@@ -228,6 +228,34 @@ def test_arm_settings_decide_what_a_batch_holds(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
+def test_fresh_rows_are_an_arms_own_and_drawn_by_each_members_generator(tmp_path, monkeypatch):
+    config = smoke.get_config()
+    config.expansion.arms = {"plain": {"hmm_users": 1.0}, "fresh": {"hmm_users": 1.0}}
+    config.expansion.overrides = {"fresh": {"fresh_share": 1.0, "use_in": "both"}}
+    made = make_experiment(config, tmp_path, monkeypatch)
+    drawn = ListSource(make_records("sequences", 24, 1))
+    monkeypatch.setattr(type(made), "synthetic", lambda self, arm, seed: drawn)
+    folder = tmp_path / "expansion" / "generators"
+    folder.mkdir(parents=True)
+    for seed in made.context.seeds:
+        save_generator(folder / f"seed_{seed}.npz", fit_tiny_generator(config, made, seed))
+    plain, fresh = made.pretraining("plain"), made.pretraining("fresh")
+    assert "fresh" not in plain.constants and "fresh" in fresh.constants
+    batch = made.context.engine.put_member_batch(with_rows(next(plain.batches)))
+    changed = {**batch, "items": batch["items"][:, ::-1]}  # rows that are not read
+    losses = []
+    for training, given in ((plain, batch), (plain, changed), (fresh, batch), (fresh, changed)):
+        seeds = jnp.asarray(made.context.seeds, "uint32")
+        constants = made.context.engine.put_constants(dict(training.constants))
+        state = training.create(training.init_params(seeds), seeds)
+        losses.append(np.asarray(training.step(state, given, constants)[1]["train/loss"]))
+        assert training.flops(batch) > 0
+    assert (losses[0] != losses[1]).all() and (losses[2] == losses[3]).all()
+    assert "fresh" in made.finetuning("next_item", "fresh").constants
+    assert "fresh" not in made.finetuning("click", "fresh").constants
+
+
+@pytest.mark.slow
 def test_soft_targets_are_an_arms_own_and_taught_by_each_members_generator(tmp_path, monkeypatch):
     config = smoke.get_config()
     config.expansion.arms = {"plain": {"hmm_users": 1.0}, SOFT: {"hmm_users": 1.0}}
@@ -252,6 +280,7 @@ def test_soft_targets_are_an_arms_own_and_taught_by_each_members_generator(tmp_p
         losses.append(np.asarray(training.step(state, batch, constants)[1]["train/loss"]))
         assert training.flops(batch) > 0
     assert (losses[0] != losses[1]).all()
+    assert "fresh" not in soft.constants
     assert "teacher" in made.finetuning("next_item", SOFT).constants
     assert "teacher" not in made.generator_training("transformer").constants
     clicks = [made.finetuning("click", arm) for arm in ("plain", SOFT)]

@@ -10,6 +10,7 @@ Axes: B users, T events, V item ids, K states, A actions, G gap bins, H hashes, 
 from recjax.expansion.arm_settings import ArmSettings, settings_of_arms
 from recjax.expansion.arms import expand_arm, find_held_out, split_counts
 from recjax.expansion.edit import EditConfig
+from recjax.expansion.fresh_users import FreshUsers, stack_fresh_users
 from recjax.expansion.gate import GateConfig, GateCounts, RealReference, build_reference, run_gate
 from recjax.expansion.generate import (
     GeneratorConfig,
@@ -39,6 +40,7 @@ __all__ = [
     "ArmSettings",
     "EditConfig",
     "ExpansionData",
+    "FreshUsers",
     "GateConfig",
     "GateCounts",
     "GeneratorConfig",
@@ -67,5 +69,6 @@ __all__ = [
     "save_generator",
     "settings_of_arms",
     "split_counts",
+    "stack_fresh_users",
     "stack_teachers",
 ]

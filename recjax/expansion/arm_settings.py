@@ -24,12 +24,14 @@ class ArmSettings:
             batch), linear in between and level outside; () takes all records equally often.
         soft_targets: weight of the generator's distribution in the next-item targets, 0 to 1, of
             real and synthetic users, in the trainings that `use_in` names.
+        fresh_share: share of the rows of a batch whose users the generator draws anew in every
+            step, 0 to 1, in these trainings.
 
     Raises:
         ValueError: if a setting is out of range.
 
     Example:
-        >>> faded = ArmSettings(2.0, "pretrain", ((0.5, 1.0), (1.0, 0.0)), 0.0)
+        >>> faded = ArmSettings(2.0, "pretrain", ((0.5, 1.0), (1.0, 0.0)), 0.0, 0.0)
         >>> [faded.share_at(step, num_steps=100) for step in (0, 50, 75)]
         [1.0, 1.0, 0.5]
     """
@@ -38,6 +40,7 @@ class ArmSettings:
     use_in: str
     synthetic_share: Sequence[Sequence[float]]
     soft_targets: float
+    fresh_share: float
 
     def __post_init__(self) -> None:
         """Checks the settings."""
@@ -47,8 +50,9 @@ class ArmSettings:
             )
         if self.use_in not in _USES:
             raise ValueError(f"use_in = {self.use_in!r} is unknown; known: {', '.join(_USES)}")
-        if not 0 <= self.soft_targets <= 1:
-            raise ValueError(f"soft_targets is {self.soft_targets}; must be from 0 to 1")
+        for name in ("soft_targets", "fresh_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; must be from 0 to 1")
         points = self.synthetic_share
         if not all(len(point) == 2 and 0 <= min(point) <= max(point) <= 1 for point in points):
             raise ValueError(

@@ -89,7 +89,7 @@ def _expand_seed(
     context, config = experiment.context, experiment.context.config
     arms = config.expansion.arms
     needs = {need for mix in arms.values() for name in mix for need in get_strategy(name).needs}
-    if any(use.soft_targets for use in experiment.arm_settings.values()):
+    if any(use.soft_targets or use.fresh_share for use in experiment.arm_settings.values()):
         needs.add("generator")
     data = ExpansionData(
         source=experiment.examples("sequences", "train"),

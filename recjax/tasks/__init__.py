@@ -11,6 +11,7 @@ encoder's tree is the same for all of them, so `transfer` starts one task from a
 from recjax.tasks.adaptation import Adaptation
 from recjax.tasks.attributes import ItemAttribute, MaskedAttribute
 from recjax.tasks.click import Click
+from recjax.tasks.fresh_rows import FreshRows
 from recjax.tasks.joint_item_text import JointItemText
 from recjax.tasks.masked_item import MaskedItem
 from recjax.tasks.masked_segment import MaskedSegment
@@ -31,6 +32,7 @@ from recjax.tasks.text_task import TextTask
 __all__ = [
     "Adaptation",
     "Click",
+    "FreshRows",
     "ItemAttribute",
     "JointItemText",
     "MaskedAttribute",
