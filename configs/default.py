@@ -312,6 +312,15 @@ def _expansion() -> ConfigDict:
             "top_k": 0,  # only so many likeliest items are drawn; 0: all
         }
     )
+    expansion.clicks = ConfigDict(
+        {  # click examples of drawn users, for arms whose `use_in` has fine-tuning
+            "per_user": 0,  # impressions of a drawn user, each with one taken item; 0 = none
+            "negatives": 4,  # items beside it that were not taken
+            "negative_kind": "uniform",  # "popularity", "hard" (likely given the history, by the
+            # HMM), "session" (in the same session, with an action that `data.actions` lists before)
+            "smoothing": 0.0,  # weight of the HMM's odds among the shown items in their labels
+        }
+    )
     expansion.gate = ConfigDict(
         {
             "drop_exact_duplicates": True,

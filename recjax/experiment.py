@@ -129,6 +129,11 @@ class Experiment(TrainingPlan):
         folder = self.context.workdir / "expansion" / arm / f"seed_{seed}"
         return CachedSource(open_examples(folder, "sequences", "train"), _CACHE_BYTES)
 
+    def synthetic_clicks(self, arm: str, seed: int) -> Source:
+        """Opens the click examples made of the draws of one arm and seed."""
+        folder = self.context.workdir / "expansion" / arm / f"seed_{seed}"
+        return CachedSource(open_examples(folder, "click", "train"), _CACHE_BYTES)
+
     # ---- tasks ----
 
     def pretrain_task(self) -> Mixture:
@@ -224,7 +229,7 @@ class Experiment(TrainingPlan):
             batches = self._sequence_batches(arm, "finetune", settings)
             use = self._use_of_generator(arm, "finetune")
         else:
-            batches, use = self._click_train_batches(settings), None
+            batches, use = self._click_train_batches(arm, settings), None
         return self._training(
             stage=f"finetune/{name}",
             arm=arm,
@@ -314,9 +319,17 @@ class Experiment(TrainingPlan):
             return None
         return partial(self.arm_settings[arm].share_at, num_steps=settings.num_steps)
 
-    def _click_train_batches(self, settings: ConfigDict) -> grain.IterDataset:
-        sources = [[self.examples("click", "train")] for _ in self.context.seeds]
-        return loading.ClickTrainBatches(sources, **self._train_shape(settings))
+    def _click_train_batches(self, arm: str, settings: ConfigDict) -> grain.IterDataset:
+        """Real impressions, and those of the member's own draws where the config lets them in."""
+        real, use = self.examples("click", "train"), self._use_of_generator(arm, "finetune")
+        share = None
+        sources = [[real] for _ in self.context.seeds]
+        if use and self.context.config.expansion.clicks.per_user:
+            sources = [[real, self.synthetic_clicks(arm, seed)] for seed in self.context.seeds]
+            share = self._synthetic_share(arm, settings)
+        return loading.ClickTrainBatches(
+            sources, synthetic_share=share, **self._train_shape(settings)
+        )
 
     def _train_shape(self, settings: ConfigDict) -> dict[str, Any]:
         config = self.context.config

@@ -227,6 +227,28 @@ def test_arm_settings_decide_what_a_batch_holds(tmp_path, monkeypatch):
         sources("plain")
 
 
+def test_clicks_of_draws_enter_where_the_arm_says(tmp_path, monkeypatch):
+    config = smoke.get_config()
+    config.expansion.arms = {"plain": {"hmm_users": 1.0}}
+    config.expansion.use_in = "finetune"
+    made = make_experiment(config, tmp_path, monkeypatch)
+    drawn = ListSource([{**r, "item": 7, "label": 0.25} for r in make_records("click", 24, 1)])
+    monkeypatch.setattr(type(made), "synthetic_clicks", lambda self, arm, seed: drawn)
+
+    def labels(arm):
+        again = replace(made)  # settings are read once
+        again.__dict__["items"] = made.items
+        return set(np.unique(next(again.finetuning("click", arm).batches)["label"]).tolist())
+
+    assert labels("plain") == {0.0, 1.0}, "off by default"
+    config.expansion.clicks.per_user = 2
+    assert 0.25 in labels("plain") and labels("real") == {0.0, 1.0}
+    config.expansion.synthetic_share = ((0.0, 1.0),)
+    assert labels("plain") == {0.25}
+    config.expansion.use_in = "pretrain"
+    assert labels("plain") == {0.0, 1.0}
+
+
 @pytest.mark.slow
 def test_fresh_rows_are_an_arms_own_and_drawn_by_each_members_generator(tmp_path, monkeypatch):
     config = smoke.get_config()

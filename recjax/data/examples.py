@@ -210,6 +210,21 @@ def write_sequences(folder: str | Path, records: Iterable[Mapping[str, Any]]) ->
     return count
 
 
+def write_clicks(folder: str | Path, records: Iterable[Mapping[str, Any]]) -> int:
+    """Writes synthetic `click` examples (split "train") into `folder`; returns how many.
+
+    Args:
+        folder: gets a sub-folder `click`, whole or not at all; open it again with
+            `open_examples(folder, "click", "train")`.
+        records: dicts with the fields of `records.SCHEMAS["click"]`, read one by one.
+    """
+    count = 0
+    with ExampleWriter(folder, "click") as writer:
+        for count, record in enumerate(records, 1):  # noqa: B007  (the count is the result)
+            writer.write("train", record)
+    return count
+
+
 def _history(block: UserBlock, rows: np.ndarray | slice) -> Record:
     return {name: block.columns[column][rows] for name, column in HISTORY_FIELDS.items()}
 

@@ -9,6 +9,7 @@ Axes: B users, T events, V item ids, K states, A actions, G gap bins, H hashes, 
 
 from recjax.expansion.arm_settings import ArmSettings, settings_of_arms
 from recjax.expansion.arms import expand_arm, find_held_out, split_counts
+from recjax.expansion.clicks import ClickConfig, ClickMaker
 from recjax.expansion.edit import EditConfig
 from recjax.expansion.fresh_users import FreshUsers, stack_fresh_users
 from recjax.expansion.gate import GateConfig, GateCounts, RealReference, build_reference, run_gate
@@ -38,6 +39,8 @@ from recjax.expansion.teacher import Teacher, stack_teachers
 __all__ = [
     "STRATEGIES",
     "ArmSettings",
+    "ClickConfig",
+    "ClickMaker",
     "EditConfig",
     "ExpansionData",
     "FreshUsers",

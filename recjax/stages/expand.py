@@ -14,11 +14,13 @@ import numpy as np
 
 from recjax import hmm
 from recjax.context import Context
-from recjax.data.examples import write_sequences
+from recjax.data.examples import write_clicks, write_sequences
 from recjax.data.record_sources import open_examples
 from recjax.data.records import Record
 from recjax.errors import UserError
 from recjax.expansion import (
+    ClickConfig,
+    ClickMaker,
     EditConfig,
     ExpansionData,
     GateConfig,
@@ -35,6 +37,7 @@ from recjax.expansion import (
     make_report_card,
     save_generator,
 )
+from recjax.expansion.records import iterate
 from recjax.experiment import Experiment
 from recjax.stages.masked_model import make_loader
 from recjax.stages.next_item_model import make_trainer
@@ -91,6 +94,8 @@ def _expand_seed(
     needs = {need for mix in arms.values() for name in mix for need in get_strategy(name).needs}
     if any(use.soft_targets or use.fresh_share for use in experiment.arm_settings.values()):
         needs.add("generator")
+    if config.expansion.clicks.per_user:
+        needs.add("generator")
     data = ExpansionData(
         source=experiment.examples("sequences", "train"),
         session_gap_seconds=config.prepare.cleaning.session_gap_seconds,
@@ -113,9 +118,31 @@ def _expand_seed(
         ratio = experiment.arm_settings[arm].ratio
         records, counts = expand_arm(dict(mix), ratio, seed, data, reference, gate)
         number = write_sequences(target, records)
+        _write_clicks(experiment, target, seed, data.generator, reference)
         write_json(target / "gate.json", {name: count.to_dict() for name, count in counts.items()})
         context.progress.update("draw", place + 1, len(arms))
         context.progress.say(f"{arm}, seed {seed}: {number:,} synthetic users kept")
+
+
+def _write_clicks(
+    experiment: Experiment,
+    target: Path,
+    seed: int,
+    generator: GeneratorState | None,
+    reference: RealReference,
+) -> None:
+    """Makes click examples of an arm's draws, where the config asks for some."""
+    config = ClickConfig(**experiment.context.config.expansion.clicks)
+    if not config.per_user or generator is None:
+        return
+    maker = ClickMaker(
+        config,
+        generator,
+        reference.item_counts,
+        seed,
+        experiment.context.config.prepare.max_history,
+    )
+    write_clicks(target, maker.make(iterate(open_examples(target, "sequences", "train"))))
 
 
 def _generator(experiment: Experiment, folder: Path, seed: int) -> GeneratorState:

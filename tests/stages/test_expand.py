@@ -50,6 +50,20 @@ def test_bad_settings_of_edits_end_with_one_message(experiment):
         expand.run(experiment.context)
 
 
+@pytest.mark.slow  # compiles
+def test_clicks_of_draws_are_written_where_the_config_asks(experiment, tmp_path):
+    config = experiment.context.config.expansion
+    config.arms = {"again": {"repeat": 1.0}}
+    config.ratio, config.clicks.per_user, config.hmm.num_iterations = 1.0, 2, 1
+    expand.run(experiment.context)
+    folder = tmp_path / "expansion" / "again" / "seed_0"
+    users = open_examples(folder, "sequences", "train")
+    clicks = experiment.synthetic_clicks("again", 0)
+    taken = sum(min(2, len(users[place]["items"]) - 1) for place in range(len(users)))
+    assert len(clicks) == taken * (1 + config.clicks.negatives)
+    assert {clicks[place]["source"] for place in range(10)} == {get_source_index("repeat")}
+
+
 def find_lists(experiment, tmp_path, **settings):
     experiment.context.config.expansion.similarity.update(settings)
     name = "-".join(map(str, settings.values()))
