@@ -76,6 +76,7 @@ def test_a_row_depends_on_its_key_alone(drawn):
     assert (rows["items"][0] != rows["items"][1]).any()
 
 
+@pytest.mark.slow  # compiles
 def test_a_share_of_the_rows_is_drawn_and_the_others_stay(fresh, make_batch, encoder_config):
     batch = make_batch([[5, 4, 3]] * 64) | {"row": jnp.arange(64)}
     mixed = FreshRows(NextItem(encoder_config), 0.25, 4).draw(batch, fresh, KEYS)

@@ -48,6 +48,7 @@ def test_played_users_begin_as_real_ones_and_hold_items_only(gan, make_batch):
     np.testing.assert_allclose(seen[real], table[items[real]], atol=1e-6)
 
 
+@pytest.mark.slow  # compiles
 def test_a_played_row_depends_on_its_key_and_is_drawn_by_the_odds(gan, make_batch):
     (task, params), batch = gan, make_batch([[12]] * 3)
     items, _ = _play(task, params, batch)
@@ -76,6 +77,7 @@ def test_each_player_learns_from_its_own_loss(gan, make_batch):
         assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(grads))
 
 
+@pytest.mark.slow  # compiles
 def test_losses_are_those_of_the_game(gan, make_batch, monkeypatch):
     """With a critic that always answers 1.5, and weights that count events after the first."""
     (task, params), batch = gan, make_batch(LENGTHS)
@@ -88,6 +90,7 @@ def test_losses_are_those_of_the_game(gan, make_batch, monkeypatch):
     np.testing.assert_allclose(losses["critic"], [told * later, later], rtol=1e-5)
 
 
+@pytest.mark.slow  # compiles
 def test_gradient_leads_to_what_the_critic_likes(encoder_config, make_batch, monkeypatch):
     """A critic who likes one item: the generator's odds of it rise along its own gradient."""
     task = SequenceGan(encoder_config, adversarial_weight=1.0)

@@ -45,6 +45,7 @@ def test_loss_of_packed_users_is_that_of_each_alone(vae, make_batch, constants):
         np.testing.assert_allclose(found, packed[name], rtol=1e-5, err_msg=name)
 
 
+@pytest.mark.slow  # compiles
 def test_every_event_is_asked_and_the_divergence_is_that_of_normals(vae, make_batch, constants):
     (task, params), batch = vae, make_batch([[4]])
 
