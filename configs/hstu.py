@@ -8,9 +8,11 @@ Command:  python -m recjax.main --config configs/hstu.py:beauty \
               --config.data.path=Beauty.txt.gz --workdir runs/hstu_beauty
           python -m recjax.main --config configs/hstu.py:ml1m \
               --config.data.path=ml-1m.txt.gz --workdir runs/hstu_ml1m
-Time:     not measured at full length
-Result:   none yet: no run at full length; to be held against `configs/sasrec.py`
-Verified: 2026-11-24, Beauty through all stages with 10 steps, JAX 0.10.2
+Time:     Beauty with --config.num_seeds=1: 3,000 steps; a step took from .4 s on, on 2 CPU cores that
+          did other work too
+Result:   Beauty, test, seed 0: NDCG@10 / HR@10 .0545/.0902, counting floor .0516/.0815; the
+          transformer of `configs/sasrec.py` .0551/.0907. ML-1M not run
+Verified: 2026-11-28, Beauty to the end with one seed, JAX 0.10.2
 """
 
 from ml_collections import ConfigDict
