@@ -41,12 +41,18 @@ from recjax.data.loading import TrainBatches
 from recjax.data.record_sources import ListSource
 from recjax.data.transforms import Batch
 from recjax.data.vocabulary import NUM_SPECIALS
-from recjax.host_memory import keep_freed_memory
 
 MASK_RATE, WEIGHT_DECAY, CLIP_NORM, LEARNING_RATE = 0.2, 0.01, 1.0, 1e-3
 MEAN_EVENTS = 9  # of a user; the Amazon sets have 8 to 9
 NUM_BATCHES = 4  # made beforehand and gone through again and again
 SIDES = ("recjax", "packed", "torch", "torch_compiled")
+# What `recjax.host_memory` does in a run of recjax, for all sides: none keeps all of a step's memory
+# by itself. Here by the environment, which holds from the first thread on.
+KEEP_FREED_MEMORY = {
+    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -224,7 +230,6 @@ def serve(side: str, work: Workload, core: int, pipe: Connection) -> None:
     os.sched_setaffinity(0, {core})  # before a library counts its threads
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = "1"
-    keep_freed_memory()  # both sides: neither library keeps all of a step's memory by itself
     import_side(side)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     step = make_stepper(side, work)
@@ -304,6 +309,7 @@ def main() -> None:
     sides = SIDES if found else SIDES[:2]
     if not found:
         print("no PyTorch in this Python: its columns stay null")
+    os.environ.update(KEEP_FREED_MEMORY)  # of the sides' processes
     rows = []
     for work, num_turns in make_workloads(arguments.quick):
         rows.append(measure(work, sides, num_turns))

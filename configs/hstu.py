@@ -8,8 +8,8 @@ Command:  python -m recjax.main --config configs/hstu.py:beauty \
               --config.data.path=Beauty.txt.gz --workdir runs/hstu_beauty
           python -m recjax.main --config configs/hstu.py:ml1m \
               --config.data.path=ml-1m.txt.gz --workdir runs/hstu_ml1m
-Time:     Beauty with --config.num_seeds=1: 3,000 steps; a step took from .4 s on, on 2 CPU cores that
-          did other work too
+Time:     Beauty with --config.num_seeds=1: 3,000 steps of .4 s and more, on 2 CPU cores that did
+          other work too
 Result:   Beauty, test, seed 0: NDCG@10 / HR@10 .0545/.0902, counting floor .0516/.0815; the
           transformer of `configs/sasrec.py` .0551/.0907. ML-1M not run
 Verified: 2026-11-28, Beauty to the end with one seed, JAX 0.10.2

@@ -16,8 +16,9 @@ _KEPT_BYTES = 1 << 30  # a piece as large as this goes back to the system when i
 def keep_freed_memory() -> bool:
     """Asks glibc to keep freed memory for the next allocation; of the whole process.
 
-    One arena for all threads, since no piece above 64 MiB fits any but the first. Peak memory is
-    what it was; what is below `_KEPT_BYTES` stays with the process afterwards.
+    One arena for all threads, since no piece above 64 MiB fits any but the first: to be called
+    before numpy or anything else has started a thread, later it is of no use. Peak memory is what
+    it was; what is below `_KEPT_BYTES` stays with the process afterwards.
 
     Returns:
         Whether the C library does so: glibc 2.35 and later; others go on as ever.
