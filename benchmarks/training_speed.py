@@ -46,8 +46,8 @@ MASK_RATE, WEIGHT_DECAY, CLIP_NORM, LEARNING_RATE = 0.2, 0.01, 1.0, 1e-3
 MEAN_EVENTS = 9  # of a user; the Amazon sets have 8 to 9
 NUM_BATCHES = 4  # made beforehand and gone through again and again
 SIDES = ("recjax", "packed", "torch", "torch_compiled")
-# What `recjax.host_memory` does in a run of recjax, for all sides: none keeps all of a step's memory
-# by itself. Here by the environment, which holds from the first thread on.
+# What `recjax.host_memory` does in a run of recjax, for all sides: none keeps all of a step's
+# memory by itself. Here by the environment, which holds from the first thread on.
 KEEP_FREED_MEMORY = {
     "MALLOC_ARENA_MAX": "1",
     "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
