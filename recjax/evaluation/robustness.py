@@ -2,8 +2,7 @@
 
 What a model reads is spoiled, what it is asked is not: the target and the masked history stay, and
 no foreign item is the target. Event b of example i is spoiled alike for every model, and what a
-small share spoils a larger one spoils too. Called by nobody yet: the program that measures finished
-runs with it waits for a record.
+small share spoils a larger one spoils too. Called by `benchmarks/robustness.py`.
 """
 
 from collections.abc import Callable, Iterable, Sequence

@@ -86,6 +86,16 @@ def judge(
 # ---- floors ----
 
 
+def fit_counting_floor(experiment: Experiment) -> Floor:
+    """Returns the counting floor, tuned on validation."""
+    return _fit_floor(experiment, "counting")
+
+
+def rank_by_floor(floor: Floor, source: Source, mask_history: bool) -> np.ndarray:
+    """Returns the ranks float [N] of the targets of next-item examples."""
+    return rank_examples(floor, _examples(source), mask_history)
+
+
 def _fit_floor(experiment: Experiment, name: str) -> Floor:
     settings = experiment.context.config.evaluate
     train = experiment.examples("sequences", "train")
