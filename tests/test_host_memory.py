@@ -13,12 +13,12 @@ kept = keep_freed_memory() if sys.argv[1] == "keep" else False
 import jax, jax.numpy as jnp
 step = jax.jit(lambda x: jax.nn.softmax(x @ x.T) @ x)
 x = jnp.ones((5_000, 8))  # the temporaries are 100 MB and more
-for _ in range(2):
+for _ in range(12):  # until the pieces that are in use at the same time have all been mapped once
     step(x).block_until_ready()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for _ in range(3):
+for _ in range(10):
     step(x).block_until_ready()
-print(kept, (resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) // 3)
+print(kept, (resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) // 10)
 """
 
 
