@@ -122,17 +122,12 @@ class Experiment(TrainingPlan):
             self.opened[key] = CachedSource(open_examples(folder, name, split), _CACHE_BYTES)
         return self.opened[key]
 
-    def synthetic(self, arm: str, seed: int) -> Source:
-        """Opens the draws of one arm and seed, unless they are open."""
-        if (arm, str(seed)) in self.opened:
+    def synthetic(self, arm: str, seed: int, kind: str = "sequences") -> Source:
+        """Opens the draws of one arm and seed, unless they are open; "click": examples of them."""
+        if kind == "sequences" and (arm, str(seed)) in self.opened:
             return self.opened[arm, str(seed)]
         folder = self.context.workdir / "expansion" / arm / f"seed_{seed}"
-        return CachedSource(open_examples(folder, "sequences", "train"), _CACHE_BYTES)
-
-    def synthetic_clicks(self, arm: str, seed: int) -> Source:
-        """Opens the click examples made of the draws of one arm and seed."""
-        folder = self.context.workdir / "expansion" / arm / f"seed_{seed}"
-        return CachedSource(open_examples(folder, "click", "train"), _CACHE_BYTES)
+        return CachedSource(open_examples(folder, kind, "train"), _CACHE_BYTES)
 
     # ---- tasks ----
 
@@ -325,7 +320,7 @@ class Experiment(TrainingPlan):
         share = None
         sources = [[real] for _ in self.context.seeds]
         if use and self.context.config.expansion.clicks.per_user:
-            sources = [[real, self.synthetic_clicks(arm, seed)] for seed in self.context.seeds]
+            sources = [[real, self.synthetic(arm, seed, "click")] for seed in self.context.seeds]
             share = self._synthetic_share(arm, settings)
         return loading.ClickTrainBatches(
             sources, synthetic_share=share, **self._train_shape(settings)

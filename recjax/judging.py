@@ -14,7 +14,7 @@ import numpy as np
 
 from recjax.metrics import auc, ndcg_at, ranks_and_top_items
 from recjax.parallel import Engine
-from recjax.tasks import Click, Mixture, NextItem, RowClick, RowOutcomes, SequenceGan, SequenceVae
+from recjax.tasks import Click, Mixture, NextItem, RowClick, SequenceGan, SequenceVae
 
 Tree = Any
 Batch = Mapping[str, np.ndarray]
@@ -153,7 +153,7 @@ def ndcg_validator(ranker: Ranker, batches: list[Batch]) -> Callable[[Tree], np.
 def auc_validator(scorer: ClickScorer, batches: list[Batch]) -> Callable[[Tree], np.ndarray]:
     """Returns params -> AUC [M] over the batches; of several outcomes the mean of those learned."""
     task = scorer.task
-    learned = task.learned if isinstance(task, RowOutcomes) else (0,)
+    learned = task.learned if isinstance(task, RowClick) else (0,)
 
     def validate(params: Tree) -> np.ndarray:
         logits, labels = scorer(params, batches)

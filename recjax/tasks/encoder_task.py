@@ -11,12 +11,14 @@ from recjax.losses import CatalogueLoss
 from recjax.models import DenseHead, EncoderConfig, EventEncoder, ItemBias, fold_in_rows
 from recjax.tasks import row_draws
 from recjax.tasks.adaptation import Adaptation, init_adapt
-from recjax.tasks.parameters import Batch, Params, init_encoder, logical_specs, unbox
+from recjax.tasks.parameters import Batch, Params, WithParams, init_encoder
 
 
 @dataclasses.dataclass(frozen=True)
-class EncoderTask(abc.ABC):
+class EncoderTask(WithParams):
     """A task with an encoder; subclasses add the head and the loss.
+
+    Parameters are {"encoder", "head"}, and with a method of `adapt` "adapt" beside them.
 
     Attributes:
         encoder: sizes and settings of the encoder.
@@ -34,18 +36,6 @@ class EncoderTask(abc.ABC):
     def held(self) -> tuple[str, ...]:
         """Rules (see `recjax.optim.frozen`) of parameters that the task itself holds still."""
         return self.adapt.held
-
-    def init(self, key: jax.Array, batch: Batch | None = None) -> Params:
-        """Returns fresh float32 parameters {"encoder", "head"}; the batch's shape is irrelevant.
-
-        With a method of `adapt` there is "adapt" beside them.
-        """
-        del batch
-        return unbox(self._init_boxed(key))
-
-    def logical_axes(self) -> Any:
-        """Returns the tree of `PartitionSpec` with logical axis names that fits `init`'s."""
-        return logical_specs(jax.eval_shape(self._init_boxed, jax.random.key(0)))
 
     def encode(
         self,

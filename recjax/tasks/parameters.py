@@ -1,7 +1,8 @@
 """Parameters of tasks: made, described for sharding, handed from one task to the next."""
 
+import abc
 import dataclasses
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,23 @@ from recjax.models import EncoderConfig, EventEncoder
 
 Params = dict[str, Any]
 Batch = dict[str, jax.Array]
+
+
+class WithParams(abc.ABC):
+    """What has parameters of its own: boxed ones give both the fresh ones and how they are cut."""
+
+    def init(self, key: jax.Array, batch: Batch | None = None) -> Params:
+        """Returns fresh float32 parameters; the batch and its shape are irrelevant."""
+        del batch
+        return cast(Params, unbox(self._init_boxed(key)))
+
+    def logical_axes(self) -> Any:
+        """Returns the tree of `PartitionSpec` with logical axis names that fits `init`'s."""
+        return logical_specs(jax.eval_shape(self._init_boxed, jax.random.key(0)))
+
+    @abc.abstractmethod
+    def _init_boxed(self, key: jax.Array) -> Any:
+        """Returns fresh parameters with their logical axis names."""
 
 
 def init_encoder(config: EncoderConfig, key: jax.Array) -> Any:

@@ -14,11 +14,11 @@ from recjax.expansion.on_device import Adversary
 from recjax.losses import sigmoid_cross_entropy
 from recjax.models import batch_norm
 from recjax.models.ctr import CtrConfig, CtrModel
-from recjax.tasks.parameters import Batch, Params, logical_specs, unbox
+from recjax.tasks.parameters import Batch, Params, WithParams
 
 
 @dataclasses.dataclass(frozen=True)
-class RowClick:
+class RowClick(WithParams):
     """Click prediction from the features of a row.
 
     Attributes:
@@ -32,15 +32,6 @@ class RowClick:
     name: ClassVar[str] = "row_click"
     held: ClassVar[tuple[str, ...]] = ()
     whole_batch: ClassVar[bool] = False
-
-    def init(self, key: jax.Array, batch: Batch | None = None) -> Params:
-        """Returns fresh float32 parameters; the batch is irrelevant."""
-        del batch
-        return cast(Params, unbox(self._init_boxed(key)))
-
-    def logical_axes(self) -> Any:
-        """Returns the tree of `PartitionSpec` with logical axis names that fits `init`'s."""
-        return logical_specs(jax.eval_shape(self._init_boxed, jax.random.key(0)))
 
     def loss(
         self,

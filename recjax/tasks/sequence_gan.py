@@ -20,12 +20,12 @@ import jax.numpy as jnp
 from recjax.losses import CatalogueLoss
 from recjax.models import NUM_SPECIALS, Critic, EncoderConfig, ItemBias, ItemReader, fold_in_rows
 from recjax.tasks import row_draws
-from recjax.tasks.parameters import Batch, Params, logical_specs, unbox
+from recjax.tasks.parameters import Batch, Params, WithParams
 from recjax.tasks.positions import is_first, is_last, take
 
 
 @dataclasses.dataclass(frozen=True)
-class SequenceGan:
+class SequenceGan(WithParams):
     """A generator and a critic of items, parameters {"generator", "critic", "head"}.
 
     Attributes:
@@ -51,15 +51,6 @@ class SequenceGan:
         for name in ("adversarial_weight", "gumbel_temperature"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
-
-    def init(self, key: jax.Array, batch: Batch | None = None) -> Params:
-        """Returns fresh float32 parameters; the batch is irrelevant."""
-        del batch
-        return cast(Params, unbox(self._init_boxed(key)))
-
-    def logical_axes(self) -> Any:
-        """Returns the tree of `PartitionSpec` with logical axis names that fits `init`'s."""
-        return logical_specs(jax.eval_shape(self._init_boxed, jax.random.key(0)))
 
     def loss(
         self,

@@ -58,7 +58,7 @@ def test_clicks_of_draws_are_written_where_the_config_asks(experiment, tmp_path)
     expand.run(experiment.context)
     folder = tmp_path / "expansion" / "again" / "seed_0"
     users = open_examples(folder, "sequences", "train")
-    clicks = experiment.synthetic_clicks("again", 0)
+    clicks = experiment.synthetic("again", 0, "click")
     taken = sum(min(2, len(users[place]["items"]) - 1) for place in range(len(users)))
     assert len(clicks) == taken * (1 + config.clicks.negatives)
     assert {clicks[place]["source"] for place in range(10)} == {get_source_index("repeat")}
