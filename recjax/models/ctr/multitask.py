@@ -98,27 +98,29 @@ class LayeredExtraction(OutcomeHead):
 
     def read(self, x: jax.Array, keys: jax.Array | None) -> list[jax.Array]:
         """Returns a mixture float [B, W] for each outcome."""
-        outcomes = range(self.config.num_outcomes)
-        own, shared = [x for _ in outcomes], x
+        own, shared = [x] * self.config.num_outcomes, x
         for level in range(self.config.num_levels):
-            own, shared = self._level(own, shared, level, keys)
+            groups = self._experts_of(level, [*own, shared], keys)
+            own = [
+                self.mix(x, jnp.concatenate([group, groups[-1]], axis=1), f"level_{level}_gate_{k}")
+                for k, (x, group) in enumerate(zip(own, groups[:-1], strict=True))
+            ]
+            if level + 1 < self.config.num_levels:  # nobody reads what the last one shares
+                everything = jnp.concatenate(groups, axis=1)
+                shared = self.mix(shared, everything, f"level_{level}_gate_shared")
         return own
 
-    def _level(
-        self, own: list[jax.Array], shared: jax.Array, level: int, keys: jax.Array | None
-    ) -> tuple[list[jax.Array], jax.Array]:
-        count, width = self.config.num_experts, self.config.num_outcomes + 1
-        groups = [
-            self.experts(x, count, f"level_{level}_expert_{k}", (level * width + k) * count, keys)
-            for k, x in enumerate([*own, shared])
+    def _experts_of(
+        self, level: int, read: list[jax.Array], keys: jax.Array | None
+    ) -> list[jax.Array]:
+        """The experts' outputs float [B, E, W] for each outcome, and last the shared ones'."""
+        count = self.config.num_experts
+        return [
+            self.experts(
+                x, count, f"level_{level}_expert_{k}", (level * len(read) + k) * count, keys
+            )
+            for k, x in enumerate(read)
         ]
-        common = groups[-1]
-        mixed = [
-            self.mix(x, jnp.concatenate([experts, common], axis=1), f"level_{level}_gate_{k}")
-            for k, (x, experts) in enumerate(zip(own, groups[:-1], strict=True))
-        ]
-        everything = jnp.concatenate(groups, axis=1)
-        return mixed, self.mix(shared, everything, f"level_{level}_gate_shared")
 
 
 class EntireSpace(OutcomeHead):

@@ -23,7 +23,7 @@ OUTCOMES = K * (B * C + C + C + 1)
 PARAMETERS = {
     "shared_bottom": tower(N),
     "mmoe": E * tower(N) + K * N * E,
-    "ple": (K + 1) * E * (tower(N) + tower(B)) + (N + B) * (K * 2 * E + (K + 1) * E),
+    "ple": (K + 1) * E * (tower(N) + tower(B)) + (N + B) * K * 2 * E + N * (K + 1) * E,
     "esmm": K * tower(N),
     "aitm": K * tower(N) + (K - 1) * (B * B + B + 3 * B * B),
 }
@@ -156,9 +156,10 @@ def ple(head, x):
         made = [
             mix(head[f"level_{n}_gate_{k}"], inputs[k], experts[k] + experts[K]) for k in range(K)
         ]
-        everything = sum(experts, [])
-        inputs = [*made, mix(head[f"level_{n}_gate_shared"], inputs[K], everything)]
-    return inputs[:K]
+        if n == L - 1:
+            return made
+        shared = mix(head[f"level_{n}_gate_shared"], inputs[K], sum(experts, []))
+        inputs = [*made, shared]
 
 
 def aitm(head, x):
