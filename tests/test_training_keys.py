@@ -233,7 +233,7 @@ def test_clicks_of_draws_enter_where_the_arm_says(tmp_path, monkeypatch):
     config.expansion.use_in = "finetune"
     made = make_experiment(config, tmp_path, monkeypatch)
     drawn = ListSource([{**r, "item": 7, "label": 0.25} for r in make_records("click", 24, 1)])
-    monkeypatch.setattr(type(made), "synthetic_clicks", lambda self, arm, seed: drawn)
+    monkeypatch.setattr(type(made), "synthetic", lambda self, arm, seed, kind: drawn)
 
     def labels(arm):
         again = replace(made)  # settings are read once
