@@ -380,6 +380,9 @@ def _training(num_steps: int, learning_rate: float) -> ConfigDict:
             "batch_size": 64,  # packed rows (sequences) or examples (click) of an update, in all
             "accumulate_steps": 1,  # parts of a batch, one after another: less memory
             "pack": True,  # several short users in one row
+            # of users longer than model.max_len: their "last" events, or a "random" run of them,
+            # another one each epoch
+            "long_users": "last",
             "optimizer": "adamw",  # "adam", "sgd", "lamb", "adafactor", "lion", "muon"
             "learning_rate": learning_rate,  # the peak
             "warmup_steps": 50,

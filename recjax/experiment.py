@@ -302,6 +302,7 @@ class Experiment(TrainingPlan):
             return loading.TrainBatches(
                 self._training_sources(arm, stage),
                 pack=settings.pack,
+                long_users=settings.long_users,
                 synthetic_share=self._synthetic_share(arm, settings),
                 **self._train_shape(settings),
             )

@@ -23,7 +23,7 @@ from recjax.train import with_rows
 
 SOFT = "transformer"  # an arm may be called as a strategy that is trained
 LOOP = {"num_steps": 77, "eval_interval_steps": 13, "early_stop_evals": 3}
-BATCHES = {"batch_size": 16, "pack": False}
+BATCHES = {"batch_size": 16, "pack": False, "long_users": "random"}
 OPTIMIZER = {  # key: another value, and the end of the paths that it is about
     "optimizer": ("lion", ""),
     "learning_rate": (0.5, ""),
@@ -118,6 +118,11 @@ def test_keys_of_batches_shape_them(experiment):
     loose = next(experiment.pretraining("real").batches)["segments"]
     assert packed.shape[1] == 8 and packed.max() > 1
     assert loose.shape[1] == 16 and loose.max() == 1
+    experiment.context.config.model.max_len = 4
+    last = next(experiment.pretraining("real").batches)["items"]
+    settings.long_users = BATCHES["long_users"]
+    runs = next(experiment.pretraining("real").batches)["items"]
+    assert last.shape == runs.shape and (last != runs).any()
 
 
 def test_accumulate_steps_must_divide_and_arrive_in_the_step(experiment, monkeypatch):

@@ -40,6 +40,8 @@ __all__ = [
     "prefetch",
 ]
 
+LONG_USERS = ("last", "random")
+_PER_EVENT = ("items", "actions", "times")
 _PER_RECORD: dict[str, tuple[str, type]] = {
     "weights": ("weight", np.float32),
     "sources": ("source", np.int32),
@@ -94,8 +96,8 @@ class TrainBatches(_MemberBatches):
 
     With `pack`, a batch starts from empty rows and takes users in order, each into the first row
     with room; the first user that fits nowhere starts the next batch. No user is lost or repeated
-    within an epoch. Without `pack` a row holds one user. Users longer than T keep their last T
-    events.
+    within an epoch. Without `pack` a row holds one user. Of users longer than T, T events in a row
+    are kept.
 
     Args:
         sources: per member, the sources it reads (real users, then synthetic ones).
@@ -103,6 +105,8 @@ class TrainBatches(_MemberBatches):
         max_len: T, events.
         num_gap_bins: G.
         pack: several users per row.
+        long_users: which T events of a user longer than T: "last", or a "random" run of them, drawn
+            anew each time.
         seeds: one per member.
         rows: global rows that this process feeds, ascending; None: all.
         synthetic_share: number of a batch, from 0 -> share of its records that are taken from the
@@ -114,15 +118,24 @@ class TrainBatches(_MemberBatches):
         that this process feeds.
 
     Raises:
-        ValueError: if members and seeds differ in number, a member has no records, or a row is
-            outside of the batch.
+        ValueError: if members and seeds differ in number, a member has no records, a row is
+            outside of the batch, or `long_users` is unknown.
     """
 
     def __init__(
-        self, sources: Sequence[Sequence[Source]], *, pack: bool = True, **options: Any
+        self,
+        sources: Sequence[Sequence[Source]],
+        *,
+        seeds: Sequence[int],
+        pack: bool = True,
+        long_users: str = "last",
+        **options: Any,
     ) -> None:
-        super().__init__(sources, **options)
-        self._pack = pack
+        super().__init__(sources, seeds=seeds, **options)
+        if long_users not in LONG_USERS:
+            known = " or ".join(map(repr, LONG_USERS))
+            raise ValueError(f"long_users must be {known}, got {long_users!r}")
+        self._pack, self._long_users, self._seeds = pack, long_users, seeds
 
     def _member_batch(self, member: int, position: Position, number: int) -> tuple[Batch, Position]:
         records, placement = self._plan(member, position, number)
@@ -155,6 +168,24 @@ class TrainBatches(_MemberBatches):
                 if not packer.add(len(record["items"])):
                     return taken, packer.placement
                 taken.append(record)
+
+    def _records(
+        self, member: int, position: Position, number: int, places: Sequence[int]
+    ) -> list[Record]:
+        records = super()._records(member, position, number, places)
+        if self._long_users == "last":  # the last events are what arrays are made of
+            return records
+        draw = [self._seeds[member], number]
+        return [self._random_run(r, [*draw, p]) for r, p in zip(records, places, strict=True)]
+
+    def _random_run(self, record: Record, draw: Sequence[int]) -> Record:
+        """Returns T events in a row of a longer record, their place by the numbers of the draw."""
+        spare = len(record["items"]) - self._max_len
+        if spare <= 0:
+            return record
+        start = int(np.random.default_rng(draw).integers(spare + 1))
+        run = slice(start, start + self._max_len)
+        return {**record, **{name: record[name][run] for name in _PER_EVENT}}
 
 
 class ClickTrainBatches(_MemberBatches):

@@ -125,6 +125,25 @@ def test_plain_batches_hold_one_user_a_row():
     assert (batch["positions"][0, :, 0] == 0).all()
 
 
+@pytest.mark.parametrize("pack", [True, False])
+def test_random_runs_of_long_users_cover_all_their_events(pack):
+    records = [make_record(u, 3 + 6 * u) for u in range(4)]  # 3, 9, 15 and 21 events
+    source = ListSource([dict(r, actions=np.arange(len(r["items"]))) for r in records])
+    options = {"pack": pack, "seeds": [7], **SIZES}
+    batches = take(TrainBatches([[source]], long_users="random", **options), 100)
+    seen = {user: set() for user in range(4)}
+    for batch in batches:
+        items, actions, positions = (batch[k][0] for k in ("items", "actions", "positions"))
+        for user in seen:
+            mine = items == 5 + user
+            starts = actions[mine] - positions[mine]  # the same on all events of a run
+            seen[user] |= set(starts.tolist())
+    assert seen == {0: {0}, 1: {0, 1}, 2: set(range(8)), 3: set(range(14))}
+    again = take(TrainBatches([[source]], long_users="random", **options), 100)
+    for left, right in zip(batches, again, strict=True):
+        assert_same(left, right)
+
+
 def test_members_have_their_own_sources_and_order():
     real = make_source(20)
     synthetic = [make_source(10, seed=s, source=1, first=100 * (s + 1)) for s in range(2)]
@@ -335,3 +354,5 @@ def test_wrong_arguments_are_named():
             TrainBatches([[source]], seeds=[0], rows=rows, **SIZES)
     with pytest.raises(ValueError, match="no records"):
         TrainBatches([[ListSource([])]], seeds=[0], **SIZES)
+    with pytest.raises(ValueError, match="long_users must be 'last' or 'random', got 'first'"):
+        TrainBatches([[source]], seeds=[0], long_users="first", **SIZES)
