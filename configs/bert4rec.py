@@ -30,7 +30,7 @@ def get_config(data: str = "beauty") -> ConfigDict:
     pretrain.objectives.masked_item, pretrain.objectives.next_item = 1.0, 0.0
     finetune.causal = False
     pretrain.num_steps, finetune.num_steps = 2 * finetune.num_steps, finetune.num_steps // 10
-    for name in ("batch_size", "learning_rate", "warmup_steps", "weight_decay"):
+    for name in ("batch_size", "long_users", "learning_rate", "warmup_steps", "weight_decay"):
         pretrain[name] = finetune[name]
     pretrain.early_stop_evals = 10
     return config
