@@ -38,11 +38,7 @@ LEARNING_RATE = 1e-3
 NUM_ROWS = 200_000  # of the table that batches are drawn from
 SIDES = ("recjax", "torch", "torch_compiled", "fuxictr")
 _TURNS = {"warm_up": 3, "steps": 4, "rounds": 7}
-_FEW_TURNS = {
-    "warm_up": 2,
-    "steps": 2,
-    "rounds": 3,
-}  # of steps that take seconds, and of quick ones
+_FEW_TURNS = {"warm_up": 2, "steps": 2, "rounds": 3}  # of slow steps, and of quick sizes
 _MOST_ROWS_RUN = 10_000_000  # tables cut over eight devices of one machine that are trained a step
 NOTE = (
     "rows_per_second include drawing the batch out of a table in memory; for recjax and FuxiCTR by "

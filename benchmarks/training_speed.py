@@ -22,20 +22,15 @@ import functools
 import importlib.metadata
 import importlib.util
 import json
-import multiprocessing
-import os
-import resource
-import statistics
 import sys
-import time
 from collections.abc import Callable, Iterator
-from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent))
 from records import Row, make_parser, write_record
+from turns import take_turns
 
 from recjax.data.loading import TrainBatches
 from recjax.data.record_sources import ListSource
@@ -46,13 +41,6 @@ MASK_RATE, WEIGHT_DECAY, CLIP_NORM, LEARNING_RATE = 0.2, 0.01, 1.0, 1e-3
 MEAN_EVENTS = 9  # of a user; the Amazon sets have 8 to 9
 NUM_BATCHES = 4  # made beforehand and gone through again and again
 SIDES = ("recjax", "packed", "torch", "torch_compiled")
-# What `recjax.host_memory` does in a run of recjax, for all sides: none keeps all of a step's
-# memory by itself. Here by the environment, which holds from the first thread on.
-KEEP_FREED_MEMORY = {
-    "MALLOC_ARENA_MAX": "1",
-    "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
-    "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -225,26 +213,6 @@ def make_stepper(side: str, work: Workload) -> Callable[[], None]:
     return torch_encoder.make_stepper(work, make_batches(work, pack=False), compiled=compiled)
 
 
-def serve(side: str, work: Workload, core: int, pipe: Connection) -> None:
-    """Takes as many steps as asked for, again and again; answers seconds a step and peak GiB."""
-    os.sched_setaffinity(0, {core})  # before a library counts its threads
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-        os.environ[name] = "1"
-    import_side(side)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    step = make_stepper(side, work)
-    for _ in range(NUM_BATCHES):  # compiles whatever shapes the batches have
-        step()
-    pipe.send("ready")
-    while num_steps := pipe.recv():
-        begin = time.perf_counter()
-        for _ in range(num_steps):
-            step()
-        seconds = (time.perf_counter() - begin) / num_steps
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-        pipe.send((seconds, peak / 2**20))
-
-
 def import_side(side: str) -> None:
     """Loads the libraries of a side, so that they do not count as memory of the training."""
     if side.startswith("torch"):
@@ -256,26 +224,8 @@ def import_side(side: str) -> None:
 
 def measure(work: Workload, sides: tuple[str, ...], num_turns: int) -> Row:
     """Returns the row of one workload; sides take turns."""
-    context = multiprocessing.get_context("spawn")
-    core, pipes, processes = max(os.sched_getaffinity(0)), {}, []
-    for side in sides:
-        pipes[side], other = context.Pipe()
-        process = context.Process(target=serve, args=(side, work, core, other), daemon=True)
-        process.start()
-        processes.append(process)
-        other.close()
-        assert pipes[side].recv() == "ready"
-    turns: dict[str, list[float]] = {side: [] for side in sides}
-    peaks = {}
-    for _ in range(num_turns):
-        for side, pipe in pipes.items():
-            pipe.send(NUM_BATCHES)
-            seconds, peaks[side] = pipe.recv()
-            turns[side].append(seconds)
-    for pipe, process in zip(pipes.values(), processes, strict=True):
-        pipe.send(0)
-        process.join()
-    return _row(work, {side: statistics.median(turns[side]) for side in sides}, peaks)
+    turns = {"warm_up": NUM_BATCHES, "steps": NUM_BATCHES, "rounds": num_turns}
+    return _row(work, *take_turns(sides, work, load=import_side, make=make_stepper, **turns))
 
 
 def _row(work: Workload, seconds: dict[str, float], peaks: dict[str, float]) -> Row:
@@ -309,7 +259,6 @@ def main() -> None:
     sides = SIDES if found else SIDES[:2]
     if not found:
         print("no PyTorch in this Python: its columns stay null")
-    os.environ.update(KEEP_FREED_MEMORY)  # of the sides' processes
     rows = []
     for work, num_turns in make_workloads(arguments.quick):
         rows.append(measure(work, sides, num_turns))

@@ -2,7 +2,8 @@
 
 The median turn counts, so that a moment in which the machine was busy elsewhere costs one turn of a
 side, not a row. Memory is the peak of the process, compiling included, above what it held once its
-libraries were loaded.
+libraries were loaded. Freed memory stays in the process on every side, as a run of recjax has it
+(`recjax.host_memory`); here by the environment, which holds from the first thread on.
 """
 
 from __future__ import annotations
@@ -18,6 +19,12 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 Step = Callable[[], None]
+
+_KEEP_FREED_MEMORY = {
+    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
+}
 
 
 def take_turns(
@@ -44,6 +51,7 @@ def take_turns(
         pythons: interpreters of sides that live in another environment.
     """
     context, core = multiprocessing.get_context("spawn"), max(os.sched_getaffinity(0))
+    os.environ.update(_KEEP_FREED_MEMORY)  # of the processes that start here
     pipes, processes = {}, []
     for side in sides:
         pipes[side], other = context.Pipe()
