@@ -8,11 +8,10 @@ the checkpoint of each seed; the test part is judged once.
 """
 
 import argparse
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
+from program import run_program
 from records import Row, make_parser, write_record
 
 from recjax.models.ctr import HEADS
@@ -62,15 +61,14 @@ def collect(arguments: argparse.Namespace) -> None:
 def run(head: str, arguments: argparse.Namespace) -> None:
     """Trains and judges one head; a finished one is skipped by the program itself."""
     steps = ["--config.finetune.row_click.num_steps=50"] if arguments.quick else []
-    command = [
-        *(sys.executable, "-m", "recjax.main", "--config", "configs/ctr_frappe.py"),
+    run_program(
+        "--config=configs/ctr_frappe.py",
         f"--workdir={(arguments.runs / head).resolve()}",
         f"--config.data.path={arguments.data.resolve()}",
         f"--config.num_seeds={arguments.seeds}",
         f"--config.finetune.row_click.heads=('{head}',)",
         *steps,
-    ]
-    subprocess.run(command, check=True, cwd=Path(__file__).resolve().parents[1])
+    )
 
 
 def read_rows(folder: Path, head: str) -> list[Row]:

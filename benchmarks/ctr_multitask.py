@@ -8,10 +8,9 @@ each outcome alone. A `lift` below 0 whose interval stays below 0 is negative tr
 """
 
 import argparse
-import subprocess
-import sys
 from pathlib import Path
 
+from program import run_program
 from records import Row, make_parser, write_record
 
 from recjax.workdir import read_json
@@ -46,14 +45,13 @@ def main() -> None:
 def run(name: str, arguments: argparse.Namespace) -> None:
     """Trains and judges the heads on a set; a finished run is skipped by the program itself."""
     steps = ["--config.finetune.row_outcomes.num_steps=20"] if arguments.quick else []
-    command = [
-        *(sys.executable, "-m", "recjax.main", "--config", f"configs/{name}.py"),
+    run_program(
+        f"--config=configs/{name}.py",
         f"--workdir={(arguments.runs / name).resolve()}",
         f"--config.data.path={(arguments.data / SETS[name]).resolve()}",
         f"--config.num_seeds={arguments.seeds}",
         *steps,
-    ]
-    subprocess.run(command, check=True, cwd=Path(__file__).resolve().parents[1])
+    )
 
 
 def read_rows(folder: Path, name: str) -> list[Row]:

@@ -1,17 +1,18 @@
 """Rows a second of click-through training beside PyTorch, and the memory of large tables.
 
-    python benchmarks/ctr_speed.py [--quick] [--output FILE] [--peer-python PYTHON]
+    python benchmarks/ctr_speed.py [--quick] [--output FILE]
 
 `step` rows: DeepFM and DCNv2 of Frappe's size, and DeepFM over a large table, trained from a table
 of rows in memory, batches drawn at random, the same optimizer (Adam on all rows; `adam_rows` and
 SparseAdam, which leave idle rows alone). recjax goes through its own loader and engine; PyTorch
-(see `torch_ctr.py`) cuts batches out of tensors, with no loader, plain and through `torch.compile`.
+(see `torch_ctr.py`) cuts batches out of tensors, with no loader, plain and through `torch.compile`
+(not with SparseAdam: it cannot compile sparse gradients); FuxiCTR has only Adam on all rows.
 Sides take turns on one core (`turns.py`). `memory` rows: bytes of each of eight devices that the
 compiled training step of a table cut over them needs, by the compiler, nothing allocated; `took`
 says that such a step was also run, on eight host devices.
 
-PyTorch is looked for in this Python (`pip install torch`), FuxiCTR in the one that --peer-python
-names (`pip install fuxictr torch`); without them their columns are null.
+PyTorch and FuxiCTR are looked for in this Python (`pip install torch fuxictr`); without them their
+columns are null.
 """
 
 from __future__ import annotations
@@ -21,7 +22,6 @@ import importlib.metadata
 import importlib.util
 import json
 import multiprocessing
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -224,12 +224,12 @@ def make_stepper(side: str, work: Workload) -> Callable[[], None]:
     )
 
 
-def measure(work: Workload, sides: tuple[str, ...], peer: str, quick: bool) -> Row:
+def measure(work: Workload, sides: tuple[str, ...], quick: bool) -> Row:
     """Returns the row of one workload; sides take turns."""
     turns = _FEW_TURNS if quick or work.table_rows >= _MOST_ROWS_RUN else _TURNS
-    seconds, peaks = take_turns(
-        sides, work, load=load_side, make=make_stepper, pythons={"fuxictr": peer}, **turns
-    )
+    if work.table_optimizer != "same":  # torch.compile has no sparse gradients
+        sides = tuple(side for side in sides if side != "torch_compiled")
+    seconds, peaks = take_turns(sides, work, load=load_side, make=make_stepper, **turns)
     row: Row = {"work": "step", **_sizes(work)}
     for side in SIDES:
         known = side in seconds
@@ -247,32 +247,20 @@ def _sizes(work: Workload) -> Row:
     return sizes | {"hidden_dims": "x".join(map(str, work.hidden_dims))}
 
 
-def _peer_version(peer: str) -> str:
-    code = "import importlib.metadata as m; print(m.version('fuxictr'))"
-    done = subprocess.run([peer, "-c", code], capture_output=True, text=True, check=True)
-    return done.stdout.strip()
-
-
 def main() -> None:
     """Measures all sizes and writes them."""
-    parser = make_parser(__doc__)
-    parser.add_argument("--peer-python", default="", help="a Python with FuxiCTR and PyTorch")
-    arguments = parser.parse_args()
-    found, peer = importlib.util.find_spec("torch") is not None, arguments.peer_python
-    if not found:
-        print("no PyTorch in this Python: its columns stay null")
-    sides = ("recjax", *(("torch", "torch_compiled") if found else ()))
-    sides = (*sides, *(("fuxictr",) if peer else ()))
+    arguments = make_parser(__doc__).parse_args()
+    peers = [name for name in ("torch", "fuxictr") if importlib.util.find_spec(name)]
+    sides = tuple(side for side in SIDES if side.split("_")[0] in ("recjax", *peers))
+    print("no columns, not in this Python:", *sorted({*SIDES} - {*sides}))
     rows = []
     for work in make_workloads(arguments.quick):
-        rows.append(measure(work, sides, peer, arguments.quick))
+        rows.append(measure(work, sides, arguments.quick))
         print(json.dumps(rows[-1]), flush=True)
     for row in measure_cut_tables(arguments.quick):
         rows.append(row)
         print(json.dumps(row), flush=True)
-    versions = {"torch": importlib.metadata.version("torch")} if found else {}
-    if peer:
-        versions["fuxictr"] = _peer_version(peer)
+    versions = {name: importlib.metadata.version(name) for name in peers}
     write_record("ctr_speed", rows, arguments, versions, NOTE)
 
 

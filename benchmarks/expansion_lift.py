@@ -12,23 +12,18 @@ others. The same command again goes on where it was. The table is written after 
 from __future__ import annotations
 
 import argparse
-import subprocess
-import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from lift_table import Cell, correct, judge, rows_of, verdict
 from ml_collections import ConfigDict
+from program import run_program
 from records import make_parser, write_record
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
-from lift_table import Cell, correct, judge, rows_of, verdict  # noqa: E402
-
-from configs import expansion_lift as plan  # noqa: E402
-from recjax.evaluation.results import StatisticsConfig  # noqa: E402
-from recjax.workdir import Workdir, digest, read_json  # noqa: E402
+from configs import expansion_lift as plan
+from recjax.evaluation.results import StatisticsConfig
+from recjax.workdir import Workdir, digest, read_json
 
 TRAININGS = ("pretrain", "finetune.next_item")
 CUT_STEPS = 40  # of each training of the run that tells the time
@@ -91,20 +86,11 @@ class Runner:
         return summary["wall_seconds"] / summary["steps"]
 
     def call(self, cell: Cell, folder: Path, stages: str, flags: Iterable[str] = ()) -> None:
-        """Runs stages of the program.
-
-        Raises:
-            SystemExit: with its exit code, if it does not end well.
-        """
-        command = [sys.executable, "-m", "recjax.main"]
-        command += ["--config", f"{ROOT}/configs/expansion_lift.py:{cell.name}"]
+        """Runs stages of the program."""
+        command = [f"--config=configs/expansion_lift.py:{cell.name}"]
         if plan.FILES[cell.data]:
             command += [f"--config.data.path={self.data / plan.FILES[cell.data]}"]
-        command += ["--workdir", str(folder), "--stages", stages, *flags]
-        done = subprocess.run(command, cwd=ROOT)
-        if done.returncode:
-            print(f"{cell.name}: ended with {done.returncode}; the same command goes on from there")
-            raise SystemExit(done.returncode)
+        run_program(*command, f"--workdir={folder}", f"--stages={stages}", *flags)
 
     def _prepare(self, cell: Cell, config: ConfigDict) -> Path:
         """Returns the folder where the cell's log is prepared."""

@@ -12,17 +12,13 @@ the configs, the evaluation that is kept is validation's best. `steps` are all t
 from __future__ import annotations
 
 import argparse
-import subprocess
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from program import run_program
 from records import Row, make_parser, write_record
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
-from recjax.workdir import Workdir, read_json  # noqa: E402
+from recjax.workdir import Workdir, read_json
 
 FILES = {"beauty": "amazon_beauty/Beauty.txt.gz", "ml1m": "ml1m/ml-1m.txt.gz"}
 MODELS = ("sasrec", "hstu", "bert4rec")
@@ -31,18 +27,14 @@ METRICS = ("ndcg_at_10", "hr_at_10")
 
 
 def run(folder: Path, model: str, log: str, arguments: argparse.Namespace) -> None:
-    """Runs a cell to its end, or on from where it stopped.
-
-    Raises:
-        SystemExit: with the program's exit code, if it does not end well.
-    """
-    command = [sys.executable, "-m", "recjax.main", "--config", f"configs/{model}.py:{log}"]
-    command += [f"--config.data.path={arguments.data.resolve() / FILES[log]}"]
-    command += [f"--config.num_seeds={arguments.seeds}", "--workdir", str(folder)]
-    done = subprocess.run([*command, "--stages", STAGES], cwd=ROOT)
-    if done.returncode:
-        print(f"{folder.name}: ended with {done.returncode}; the same command goes on from there")
-        raise SystemExit(done.returncode)
+    """Runs a cell to its end, or on from where it stopped."""
+    run_program(
+        f"--config=configs/{model}.py:{log}",
+        f"--config.data.path={arguments.data.resolve() / FILES[log]}",
+        f"--config.num_seeds={arguments.seeds}",
+        f"--workdir={folder}",
+        f"--stages={STAGES}",
+    )
 
 
 def row_of(folder: Path, model: str, log: str) -> Row:

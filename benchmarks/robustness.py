@@ -13,27 +13,23 @@ attack. The counting floor stands beside them. Models are chosen on clean valida
 from __future__ import annotations
 
 import argparse
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from program import ROOT, run_program
 from records import Row, make_parser, write_record
 from rich.console import Console
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
-from recjax.context import Context  # noqa: E402
-from recjax.data.record_sources import Source  # noqa: E402
-from recjax.evaluation.robustness import robustness_curve  # noqa: E402
-from recjax.experiment import Experiment  # noqa: E402
-from recjax.logs import Progress  # noqa: E402
-from recjax.main import parse  # noqa: E402
-from recjax.stages.evaluate_next_item import fit_counting_floor, rank_by_floor  # noqa: E402
-from recjax.workdir import Workdir  # noqa: E402
+from recjax.context import Context
+from recjax.data.record_sources import Source
+from recjax.evaluation.robustness import robustness_curve
+from recjax.experiment import Experiment
+from recjax.logs import Progress
+from recjax.main import parse
+from recjax.stages.evaluate_next_item import fit_counting_floor, rank_by_floor
+from recjax.workdir import Workdir
 
 ADVERSARIAL = "--config.finetune.next_item.in_step.adversarial.method="
 MODELS = {"plain": (), "fgm": (f"{ADVERSARIAL}fgm",), "pgd": (f"{ADVERSARIAL}pgd",)}
@@ -56,16 +52,9 @@ def flags_of(model: str, arguments: argparse.Namespace) -> list[str]:
 
 
 def train(model: str, arguments: argparse.Namespace) -> Experiment:
-    """Trains a model's arms, or goes on where that stopped, and opens the run.
-
-    Raises:
-        SystemExit: with the program's exit code, if it does not end well.
-    """
+    """Trains a model's arms, or goes on where that stopped, and opens the run."""
     flags = flags_of(model, arguments)
-    command = [sys.executable, "-m", "recjax.main", *flags, f"--stages={','.join(STAGES)}"]
-    done = subprocess.run(command, cwd=ROOT)
-    if done.returncode:
-        raise SystemExit(done.returncode)
+    run_program(*flags, f"--stages={','.join(STAGES)}")
     request = parse(flags)
     workdir = Workdir.open(request.workdir)
     return Experiment(Context(request.config, workdir, Progress(workdir, Console(quiet=True))))

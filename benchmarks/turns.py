@@ -12,9 +12,8 @@ import multiprocessing
 import os
 import resource
 import statistics
-import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -36,7 +35,6 @@ def take_turns(
     warm_up: int,
     steps: int,
     rounds: int,
-    pythons: Mapping[str, str] | None = None,
 ) -> tuple[dict[str, float], dict[str, float]]:
     """Returns the median seconds of a step and the peak GiB of memory of each side.
 
@@ -48,7 +46,6 @@ def take_turns(
         warm_up: steps before the first turn, which compile what there is to compile.
         steps: of a turn.
         rounds: turns of each side.
-        pythons: interpreters of sides that live in another environment.
     """
     context, core = multiprocessing.get_context("spawn"), max(os.sched_getaffinity(0))
     os.environ.update(_KEEP_FREED_MEMORY)  # of the processes that start here
@@ -56,10 +53,8 @@ def take_turns(
     for side in sides:
         pipes[side], other = context.Pipe()
         arguments = (side, work, load, make, warm_up, core, other)
-        context.set_executable((pythons or {}).get(side, sys.executable))
         process = context.Process(target=_serve, args=arguments, daemon=True)
         process.start()
-        context.set_executable(sys.executable)
         processes.append(process)
         other.close()
         assert pipes[side].recv() == "ready"
