@@ -131,7 +131,9 @@ def _data() -> ConfigDict:
     data.table = ConfigDict(
         {  # kind "table": Parquet or CSV, one row a decision with its outcome
             # public set whose original files lie in data.path: "frappe", "census" (UCI Adult),
-            # "view_outcomes" (a log of views, carts and purchases, one row a viewed pair)
+            # or made of a log: "view_outcomes" (of views, carts and purchases, one row a viewed
+            # pair), "cart_outcomes" (one a pair put into the cart), "user_churn" (one a user and
+            # moment), "invoice_churn" (the same of UCI Online Retail)
             "dataset": "",
             "valid_path": "",  # "" = cut out of data.path as prepare.split says
             "test_path": "",
@@ -143,6 +145,7 @@ def _data() -> ConfigDict:
             "user": "",  # column: intervals are over users; with item, the floor remembers pairs
             "item": "",
             "time": "",  # column that orders the rows, for the split "time"
+            "horizon_days": 30,  # within which cart_outcomes bought, or users came back
         }
     )
     data.simulated_shop = ConfigDict(

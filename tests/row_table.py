@@ -42,6 +42,9 @@ def use_table(config, path):
     )
     config.data.kind, config.data.path, config.data.table.dataset = "table", str(path), ""
     config.data.table.update(label="label", yes="", time="")
+    for owner in ("user", "item"):
+        if config.data.table[owner] not in names:
+            config.data.table[owner] = ""
     config.prepare.split.method = "rows"
     config.prepare.features = ConfigDict({name: ConfigDict() for name in names})
     config.num_seeds, config.logging.tensorboard = 1, False

@@ -22,12 +22,15 @@ from recjax.data.sources import SourceFile, describe_all, require_columns
 from recjax.errors import UserError
 
 PARTS = ("train", "valid", "test")
-DATASETS = {  # name -> module : function(folder, seed) -> parts; those missing are cut from train
-    "frappe": "recjax.data.datasets.frappe:read_frappe",
-    "census": "recjax.data.datasets.census:read_census",
-    "view_outcomes": "recjax.data.datasets.view_outcomes:read_view_outcomes",
+DATASETS = {  # name -> module : function, and the settings that it takes behind the path
+    "frappe": ("recjax.data.datasets.frappe:read_frappe", ("seed",)),
+    "census": ("recjax.data.datasets.census:read_census", ()),
+    "view_outcomes": ("recjax.data.datasets.view_outcomes:read_view_outcomes", ()),
+    "cart_outcomes": ("recjax.data.datasets.cart_outcomes:read_cart_outcomes", ("horizon_days",)),
+    "user_churn": ("recjax.data.datasets.user_churn:read_user_churn", ("horizon_days",)),
+    "invoice_churn": ("recjax.data.datasets.user_churn:read_invoice_churn", ("horizon_days",)),
 }
-_WHOLE = ("view_outcomes",)  # data sets that are split by the config's rule
+_WITH_PARTS = ("frappe", "census")  # others are one table, split by the config's rule
 _SPLITS = ("rows", "time")
 _KEY = "config.data.table"
 
@@ -63,6 +66,7 @@ class TableConfig:
         user: column that says whose row it is; "" = unknown.
         item: column that says what it is about; "" = unknown.
         time: column that orders the rows, for the split "time".
+        horizon_days: of the data sets that ask what comes within days.
         method: config.prepare.split.method: "rows" (at random) or "time" (the last ones).
         valid_share: of the rows.
         test_share: of the rows.
@@ -83,6 +87,7 @@ class TableConfig:
     user: str
     item: str
     time: str
+    horizon_days: int
     method: str
     valid_share: float
     test_share: float
@@ -95,6 +100,8 @@ class TableConfig:
             raise UserError(f"{_KEY}: give valid_path and test_path, or neither to have rows split")
         if not self.label:
             raise UserError(f"{_KEY}.label is ''; name the column of the outcome")
+        if self.horizon_days < 1:
+            raise UserError(f"{_KEY}.horizon_days={self.horizon_days}; give at least 1")
         for name, settings in self.also.items():
             if set(settings) != {"column", "yes"} or not settings["column"] or name == self.label:
                 raise UserError(f"{_KEY}.also.{name}: give 'column' and 'yes', of another outcome")
@@ -123,7 +130,9 @@ class TableConfig:
     @property
     def split_by_rule(self) -> bool:
         """Whether the parts are cut out of one table."""
-        return self.dataset in _WHOLE or not (self.dataset or self.valid_path)
+        if self.dataset:
+            return self.dataset not in _WITH_PARTS
+        return not self.valid_path
 
 
 def read_parts(config: TableConfig, columns: Iterable[str]) -> dict[str, pa.Table]:
@@ -164,18 +173,19 @@ def read_labels(table: pa.Table, outcome: Outcome) -> np.ndarray:
 
 
 def _read_dataset(config: TableConfig, wanted: list[str]) -> dict[str, pa.Table]:
-    folder = Path(config.path)
-    if not config.path or not folder.exists():
-        raise UserError(f"config.data.path={config.path!r}: give the folder of {config.dataset}")
-    module, name = DATASETS[config.dataset].split(":")
+    path = Path(config.path)
+    if not config.path or not path.exists():
+        raise UserError(f"config.data.path={config.path!r}: give the files of {config.dataset}")
+    function, settings = DATASETS[config.dataset]
+    module, name = function.split(":")
     read: Callable[..., dict[str, pa.Table]] = getattr(importlib.import_module(module), name)
-    parts = read(folder, config.seed)
+    parts = read(path, *(getattr(config, setting) for setting in settings))
     if "test" not in parts:
         parts = _split(config, parts["train"])
     elif "valid" not in parts:
         parts = parts | _cut_valid(config, parts["train"])
     found = parts["train"].column_names
-    file = SourceFile(folder, config.dataset, tuple(found), dict.fromkeys(found, "string"))
+    file = SourceFile(path, config.dataset, tuple(found), dict.fromkeys(found, "string"))
     require_columns(file, {name: name for name in wanted}, "config.prepare.features")
     return parts
 

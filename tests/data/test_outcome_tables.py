@@ -33,7 +33,7 @@ def census(tmp_path):
 
 
 def test_census_has_its_parts_and_two_outcomes(census):
-    parts = read_census(census, 0)
+    parts = read_census(census)
     assert {part: len(rows) for part, rows in parts.items()} == {"train": 30, "test": 10}
     assert parts["test"].column("income").to_pylist()[:2] == [">50K", "<=50K"]
     assert parts["train"].column("country").null_count == 30
@@ -53,7 +53,7 @@ def test_census_has_its_parts_and_two_outcomes(census):
 def test_another_file_is_not_the_census(census):
     (census / "adult.test").write_text(", ".join(COLUMNS) + "\n")
     with pytest.raises(UserError, match="adult.test is not the census table"):
-        read_census(census, 0)
+        read_census(census)
 
 
 def write_log(path, rows):
@@ -73,8 +73,8 @@ def test_rows_are_viewed_pairs_and_what_came_after(tmp_path):
         )
     ]  # fmt: skip
     write_log(tmp_path / "events.parquet", rows)
-    table = read_view_outcomes(tmp_path, 0)["train"]
-    assert read_view_outcomes(tmp_path / "events.parquet", 0)["train"].equals(table)
+    table = read_view_outcomes(tmp_path)["train"]
+    assert read_view_outcomes(tmp_path / "events.parquet")["train"].equals(table)
 
     def count(kind, time, **same):
         return sum(
@@ -106,10 +106,10 @@ def test_rows_are_viewed_pairs_and_what_came_after(tmp_path):
 
 def test_log_without_carts_or_columns_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"events.parquet: no such file"):
-        read_view_outcomes(tmp_path, 0)
+        read_view_outcomes(tmp_path)
     write_log(tmp_path / "events.parquet", [(1, 2, "view", 3), (1, 2, "buy", 4)])
     with pytest.raises(UserError, match="no cart"):
-        read_view_outcomes(tmp_path, 0)
+        read_view_outcomes(tmp_path)
     pq.write_table(pa.table({"user_id": [1]}), tmp_path / "events.parquet")
     with pytest.raises(UserError, match="no column 'item_id'"):
-        read_view_outcomes(tmp_path, 0)
+        read_view_outcomes(tmp_path)

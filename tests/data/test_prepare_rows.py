@@ -30,7 +30,7 @@ def config_of(file, **changes):
     settings = {
         "path": str(file), "delimiter": "auto", "dataset": "", "valid_path": "", "test_path": "",
         "label": "label", "yes": "", "also": {}, "user": "who", "item": "what", "time": "",
-        "method": "rows", "valid_share": 0.2, "test_share": 0.3, "seed": 0,
+        "horizon_days": 30, "method": "rows", "valid_share": 0.2, "test_share": 0.3, "seed": 0,
     }  # fmt: skip
     return TableConfig(**settings | changes)
 

@@ -20,12 +20,11 @@ COLUMNS = (
 _FILES = {"train": ["adult.data"], "test": ["adult.test"]}
 
 
-def read_census(folder: Path, seed: int) -> dict[str, pa.Table]:
+def read_census(folder: Path) -> dict[str, pa.Table]:
     """Returns the parts train and test; columns are text, "?" (unknown) is null.
 
     Args:
         folder: holds adult.data and adult.test, gzipped or not.
-        seed: not looked at, nothing is drawn.
 
     Raises:
         UserError: if a file is missing or does not have these columns.
@@ -33,7 +32,6 @@ def read_census(folder: Path, seed: int) -> dict[str, pa.Table]:
     Reference:
         Becker and Kohavi (1996), "Adult", UCI Machine Learning Repository.
     """
-    del seed
     return {part: _read(folder, names) for part, names in _FILES.items()}
 
 

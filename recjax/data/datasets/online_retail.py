@@ -46,8 +46,7 @@ class OnlineRetail(EventLogBuilder):
 
     def read_events(self, path: Path) -> Iterator[pa.RecordBatch]:
         """Yields the purchases in the order of the file."""
-        for batch in _iter_lines(path):
-            kept = batch.filter(_is_purchase(batch))
+        for kept in iter_purchases(path):
             yield pa.RecordBatch.from_pydict(
                 {
                     "user_id": kept.column("CustomerID"),
@@ -62,8 +61,7 @@ class OnlineRetail(EventLogBuilder):
     def read_catalogue(self, path: Path) -> pa.Table:
         """Returns the last description and price that each stock code was sold under."""
         last: dict[str, tuple[str | None, float | None]] = {}
-        for batch in _iter_lines(path):
-            kept = batch.filter(_is_purchase(batch))
+        for kept in iter_purchases(path):
             columns = [
                 kept.column(n).to_pylist() for n in ("StockCode", "Description", "UnitPrice")
             ]
@@ -78,6 +76,16 @@ class OnlineRetail(EventLogBuilder):
                 "price": pa.array([last[code][1] for code in codes], pa.float32()),
             }
         )
+
+
+def iter_purchases(path: Path) -> Iterator[pa.RecordBatch]:
+    """Yields the lines that are purchases of a known customer: texts, prices, int64 seconds.
+
+    Raises:
+        UserError: if the file or a column is missing, or a workbook cannot be read here.
+    """
+    for batch in _iter_lines(path):
+        yield batch.filter(_is_purchase(batch))
 
 
 def _is_purchase(batch: pa.RecordBatch) -> pa.Array:
