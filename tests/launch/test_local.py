@@ -71,13 +71,20 @@ def test_code_that_says_most_is_given(codes, code) -> None:
     assert summarise(codes) == code
 
 
-def local(config: str, workdir: Path, shape: tuple[int, int], words: list[str], stages="pretrain"):
+def local(
+    config: str,
+    workdir: Path,
+    shape: tuple[int, int],
+    words: list[str],
+    stages: str = "pretrain",
+    heartbeat: int = 100,
+):
     options = [f"--processes={shape[0]}", f"--devices={shape[1]}"]
     program = [f"--config={config}", f"--workdir={workdir}", f"--stages={stages}", *words]
     return subprocess.Popen(
         [sys.executable, "-m", "launch", "local", *options, "--", *program],
         cwd=ROOT,
-        env={**os.environ, "RECJAX_HEARTBEAT_SECONDS": str(HEARTBEAT_SECONDS)},
+        env={**os.environ, "RECJAX_HEARTBEAT_SECONDS": str(heartbeat)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -153,9 +160,9 @@ def undisturbed(prepared, tmp_path_factory) -> list[list[dict]]:
     return train(SMOKE, workdir, (2, 2), LONG)
 
 
-def started(before: Path, workdir: Path):
+def started(before: Path, workdir: Path, **options):
     """A run of two processes that is well under way in its first training."""
-    process = local(SMOKE, copied(before, workdir), (2, 2), LONG)
+    process = local(SMOKE, copied(before, workdir), (2, 2), LONG, **options)
     deadline = time.monotonic() + PATIENCE_SECONDS
     while max((row["step"] for row in rows_of(workdir)[0]), default=0) < 14:
         assert process.poll() is None and time.monotonic() < deadline, logs_of(workdir)
@@ -181,7 +188,7 @@ def test_worker_that_dies_ends_the_others_and_the_run_goes_on(
     prepared, undisturbed, tmp_path
 ) -> None:
     workdir = tmp_path / "run"
-    process = started(prepared(SMOKE), workdir)
+    process = started(prepared(SMOKE), workdir, heartbeat=HEARTBEAT_SECONDS)
     keeper = int(Path(f"{workdir}.launch/worker-1/pid").read_text())
     children = subprocess.run(["pgrep", "-P", str(keeper)], capture_output=True, text=True).stdout
     os.kill(int(children.split()[0]), signal.SIGKILL)
