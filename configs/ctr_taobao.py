@@ -20,7 +20,6 @@ def get_config() -> ConfigDict:
     """Returns the configuration of click heads on a multi-behaviour log."""
     config = default.get_config()
     config.name = "ctr_taobao"
-    config.stages = ("prepare", "finetune", "evaluate", "report")
     config.data.columns.action = "behavior"
     config.data.action_names = ConfigDict({"pv": "view", "fav": "favourite"})
     config.prepare.max_click_examples = 50_000
