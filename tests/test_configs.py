@@ -16,6 +16,7 @@ from configs import default
 from recjax.errors import UserError
 from recjax.main import dotted_keys, parse
 from recjax.recipe import make_recipe
+from recjax.stages import inputs_of
 from recjax.train import with_rows
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -53,6 +54,14 @@ def settings_of(config):
 @pytest.mark.parametrize("name", CONFIGS)
 def test_config_has_every_key_and_no_other(name):
     assert settings_of(load(name)) == settings_of(default.get_config())
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_stages_of_a_config_have_what_they_read(name):
+    config = load(name)
+    for place, stage in enumerate(config.stages):
+        needed = set(inputs_of(stage, config)) - {"features", "evaluate"}  # read where they are
+        assert needed <= set(config.stages[:place]), stage
 
 
 @pytest.mark.parametrize("name", CONFIGS)
