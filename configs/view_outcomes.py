@@ -7,9 +7,11 @@ timestamp will do.
 
 Command:  python -m recjax.main --config configs/view_outcomes.py \
               --config.data.path=events.parquet --workdir runs/view_outcomes
-Time:     not measured yet
-Result:   none yet
-Verified: 2026-11-28, a step of every head on made-up rows, JAX 0.10.2
+Time:     6 minutes on 2 CPU cores that did other work too
+Result:   test AUC of 5 seeds, taken / bought: floor .5436/.5404, alone .6408/.6591, shared bottom
+          .6382/.6536, MMoE .6412/.6573, PLE .6417/.6579, ESMM .6399/.6633, AITM .6446/.6671: all
+          intervals on the difference to each alone have 0 in them
+Verified: 2026-11-28 end to end, JAX 0.10.2
 """
 
 from ml_collections import ConfigDict
