@@ -6,8 +6,8 @@ The pair of tasks of the MMoE paper, on the small public table. What follows fro
 Command:  python -m recjax.main --config configs/adult_multitask.py --config.data.path=FOLDER \
               --workdir runs/adult
 Time:     4 minutes on 2 CPU cores that did other work too
-Result:   test AUC of 5 seeds, income / unmarried: alone .8646/.8758, shared bottom .8651/.8766, MMoE
-          .8649/.8761, PLE .8645/.8763: no difference holds after Holm's correction
+Result:   test AUC of 5 seeds, income / unmarried: alone .8646/.8758, shared bottom .8651/.8766,
+          MMoE .8649/.8761, PLE .8645/.8763: no difference holds after Holm's correction
 Verified: 2026-11-28 end to end, JAX 0.10.2
 """
 

@@ -6,9 +6,10 @@ user_id, item_id, behavior and timestamp will do.
 
 Command:  python -m recjax.main --config configs/cart_outcomes.py \
               --config.data.path=events.parquet --workdir runs/cart_outcomes
-Time:     not measured yet
-Result:   none yet
-Verified: 2026-11-28, a step of every head on made-up rows, JAX 0.10.2
+Time:     3 minutes on 2 CPU cores that did other work too
+Result:   test AUC of 5 seeds, lr .6673, fm .6640, dcnv2 .6451, finalmlp .6441, dnn .6300, floor
+          (rate of the pair or item so far) .5300; settings are untuned
+Verified: 2026-11-28 end to end, JAX 0.10.2
 """
 
 from ml_collections import ConfigDict

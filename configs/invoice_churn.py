@@ -9,9 +9,10 @@ Command:  python -m recjax.main --config configs/invoice_churn.py \
               --config.data.path=online_retail.xlsx --workdir runs/churn
           python -m recjax.main --config configs/invoice_churn.py:recency_frequency \
               --config.data.path=online_retail.xlsx --workdir runs/churn_floor
-Time:     not measured yet
-Result:   none yet
-Verified: 2026-11-28, a step of every head on made-up rows, JAX 0.10.2
+Time:     4 minutes on 2 CPU cores that did other work too
+Result:   test AUC of 5 seeds, floor .7248; of all features dcnv2 .7379, fm .7370, dnn .7367, lr
+          .7310, finalmlp .7280; settings are untuned
+Verified: 2026-11-28 end to end, JAX 0.10.2
 """
 
 from ml_collections import ConfigDict
