@@ -26,6 +26,9 @@ def get_config() -> ConfigDict:
     config.pretrain.text = _text()
     config.pretrain.mask_rate = 0.2  # masked_item, masked_attribute: share of events masked
     config.pretrain.update(_objective_settings())
+    # begin with the encoder of another run, of another log or category perhaps: items, actions and
+    # categories of the same name keep their rows, others begin fresh; its seeds must hold these
+    config.pretrain.warm_start = ConfigDict({"workdir": "", "arm": "real"})
     config.finetune = ConfigDict()
     config.finetune.tasks = ("next_item", "click")
     config.finetune.next_item = _item_training(num_steps=1000, learning_rate=1e-3)

@@ -11,9 +11,12 @@ from functools import cached_property, partial
 from typing import Any
 
 import grain
+import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from recjax import warm_start
+from recjax.context import Context, read_config
 from recjax.data import loading
 from recjax.data.items import ItemTable, read_items
 from recjax.data.record_sources import CachedSource, LimitedSource, Source, open_examples
@@ -45,8 +48,10 @@ from recjax.tasks import Click, Mixture, NextItem, transfer
 from recjax.text_objectives import Texts, read_texts
 from recjax.train import Training, load_best
 from recjax.training_plan import TrainingPlan, Validator
+from recjax.workdir import Workdir
 
 Tree = Any
+Start = Callable[[Tree], Tree]  # fresh parameters -> those that a training begins with
 
 REAL = "real"
 GENERATORS = "expansion/generators"  # folder of what draws synthetic users
@@ -191,6 +196,27 @@ class Experiment(TrainingPlan):
         """
         return self.examples(name, self.judged_part)
 
+    def other_run(self, path: str, arm: str, key: str) -> "Experiment":
+        """Returns another run as an experiment, on the devices of this one.
+
+        Args:
+            path: its work directory.
+            arm: one that was pretrained there.
+            key: of the config that names it, for messages.
+
+        Raises:
+            UserError: when that pretraining is not finished, or lacks a seed of this run.
+        """
+        workdir = Workdir.finished(path, "pretrain", key)
+        config = read_config(workdir)
+        config.parallel = self.context.config.parallel
+        other = Experiment(Context(config, workdir, self.context.progress))
+        if not (workdir / "pretrain" / arm).exists():
+            raise UserError(f"{key}.arm = {arm!r} has no pretraining in {path}")
+        if missing := sorted({*self.context.seeds} - {*other.context.seeds}):
+            raise UserError(f"{key}: {path} has seeds {other.context.seeds}, none for {missing[0]}")
+        return other
+
     def opened_for(self, arm: str, num_seeds: int) -> "Experiment":
         """Returns the experiment with the draws of an arm's first members open."""
         seeds = () if arm == REAL else self.context.seeds[:num_seeds]
@@ -213,7 +239,7 @@ class Experiment(TrainingPlan):
             task=task,
             settings=settings,
             batches=self._sequence_batches(arm, "pretrain", settings),
-            start=None,
+            start=self._warm_start,
             use=self._use_of_generator(arm, "pretrain"),
         )
 
@@ -278,10 +304,26 @@ class Experiment(TrainingPlan):
 
     # ---- parts of a training ----
 
-    def _pretrained(self, arm: str) -> Tree | None:
+    def _pretrained(self, arm: str) -> Start | None:
         if not self.context.config.pretrain.num_steps:
             return None
-        return self.pretrain_params(self.pretrain_arm(arm))
+        return partial(transfer, self.pretrain_params(self.pretrain_arm(arm)))
+
+    @cached_property
+    def _warm_start(self) -> Start | None:
+        """How a pretraining begins from another run's; None: with fresh parameters."""
+        settings = self.context.config.pretrain.warm_start
+        if not settings.workdir:
+            return None
+        other = self.other_run(settings.workdir, settings.arm, warm_start.KEY)
+        places = np.array([other.context.seeds.index(seed) for seed in self.context.seeds])
+        params = jax.tree.map(lambda leaf: leaf[places], other.pretrain_params(settings.arm))
+        names = [
+            warm_start.names_of_rows(run.items, run.context.config.data.actions)
+            for run in (other, self)
+        ]
+        rows = {table: warm_start.match_rows(*(n[table] for n in names)) for table in names[0]}
+        return lambda fresh: warm_start.warm_start(params, fresh, rows)
 
     def _validator(self, task: Mixture | GeneratorTask | Click) -> Validator:
         """Returns params -> the metric [M] that early stopping looks at."""
@@ -354,7 +396,7 @@ class Experiment(TrainingPlan):
         task: Mixture | GeneratorTask | Click,
         settings: ConfigDict,
         batches: grain.IterDataset,
-        start: Tree | None,
+        start: Start | None,
         use: ArmSettings | None = None,
     ) -> Training:
         """Returns a training; `use` says what the fitted generator does in its steps."""
@@ -373,7 +415,7 @@ class Experiment(TrainingPlan):
             settings=settings,
             batches=batches,
             constants=constants,
-            start=lambda fresh: fresh if start is None else transfer(start, fresh),
+            start=start or (lambda fresh: fresh),
             evaluate=partial(self._validator, task),
             metric_name="auc" if isinstance(task, Click) else "ndcg_at_10",
             # but for what the generator does in the step, arms differ in their data only

@@ -128,6 +128,25 @@ class Workdir:
             ) from error
         return cls(path)
 
+    @classmethod
+    def finished(cls, path: str, stage: str, key: str) -> "Workdir":
+        """Opens the work directory of another run to read what a stage made there.
+
+        Args:
+            path: the directory.
+            stage: that must be finished.
+            key: of the config whose `workdir` names it, for messages.
+
+        Raises:
+            UserError: when there is no run, or the stage is not finished.
+        """
+        found = cls(Path(path).resolve())
+        if not path or not (found / "config.json").exists():
+            raise UserError(f"{key}.workdir = {path!r}: give the work directory of another run")
+        if not found.is_done(stage):
+            raise UserError(f"{key}.workdir = {path!r}: its stage {stage!r} is not finished")
+        return found
+
     def __truediv__(self, name: str) -> Path:
         """Returns the path of an artefact."""
         return self.root / name

@@ -133,11 +133,9 @@ def fingerprint(stage: str, context: Context) -> dict[str, Any]:
         "config": settings,
         "inputs": {name: context.workdir.stage_digest(name) for name in before},
     }
-    if stage == "expand" and draws_by(context.config, "masked_fill"):
-        from recjax.stages.masked_model import first_workdir
-
-        first = first_workdir(context.config)
-        made_from["inputs"]["masked_fill"] = first.stage_digest("pretrain")
+    for key, section in _other_runs(stage, context.config).items():
+        other = Workdir.finished(section.workdir, "pretrain", key)
+        made_from["inputs"][key] = other.stage_digest("pretrain")
     if stage == "prepare":
         data = context.config.data
         made_from["files"] = _digests(data, _DATA_FILES) | _digests(data.table, _TABLE_FILES)
@@ -146,6 +144,15 @@ def fingerprint(stage: str, context: Context) -> dict[str, Any]:
     if stage in ("tune", "pretrain"):
         made_from["files"] = _digests(context.config.pretrain.text, ("corpus",))
     return json.loads(json.dumps(made_from, default=str))
+
+
+def _other_runs(stage: str, config: ConfigDict) -> dict[str, ConfigDict]:
+    """Returns the sections that name work directories of other runs which a stage reads."""
+    if stage == "expand" and draws_by(config, "masked_fill"):
+        return {"config.expansion.masked_fill": config.expansion.masked_fill}
+    if stage in ("tune", "pretrain") and config.pretrain.warm_start.workdir:
+        return {"config.pretrain.warm_start": config.pretrain.warm_start}
+    return {}
 
 
 def draws_by(config: ConfigDict, strategy: str) -> bool:

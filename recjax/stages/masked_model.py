@@ -5,25 +5,21 @@ the checkpoint has seen is what this run may see. Called by the expand stage.
 """
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from ml_collections import ConfigDict
 
 from recjax import distributed
-from recjax.context import Context
 from recjax.errors import UserError
 from recjax.expansion import MaskedModel
 from recjax.experiment import Experiment
 from recjax.tasks import Mixture
 from recjax.tasks.positions import hide, take
-from recjax.workdir import Workdir, read_json
 
 Tree = Any
-_KEY = "config.expansion.masked_fill.workdir"
+KEY = "config.expansion.masked_fill"
 
 
 def make_loader(experiment: Experiment) -> Callable[[int], MaskedModel]:
@@ -42,27 +38,12 @@ def make_loader(experiment: Experiment) -> Callable[[int], MaskedModel]:
     return load_masked
 
 
-def first_workdir(config: ConfigDict) -> Workdir:
-    """Returns the work directory of the first run.
-
-    Raises:
-        UserError: when none is named, or no pretraining has ended there.
-    """
-    path = config.expansion.masked_fill.workdir
-    if not path or not (Path(path) / "config.json").exists():
-        raise UserError(f"{_KEY} = {path!r}: give the work directory of a run that has pretrained")
-    workdir = Workdir(Path(path).resolve())
-    if not workdir.is_done("pretrain"):
-        raise UserError(f"{_KEY} = {path!r}: its stage 'pretrain' is not finished")
-    return workdir
-
-
 def open_first_run(experiment: Experiment) -> Experiment:
     """Returns the first run as an experiment, on the devices of this one.
 
     Raises:
-        UserError: when there are several processes, its log is another one, the arm is not there,
-            or its pretraining did not read masked items.
+        UserError: when there are several processes, its log is another one, the arm or a seed is
+            not there, or its pretraining did not read masked items.
     """
     if distributed.count() > 1:
         raise UserError(
@@ -70,27 +51,17 @@ def open_first_run(experiment: Experiment) -> Experiment:
             f"{distributed.count()}; run --stages expand alone on one host, then the rest"
         )
     context = experiment.context
-    workdir, arm = first_workdir(context.config), context.config.expansion.masked_fill.arm
+    settings = context.config.expansion.masked_fill
+    first = experiment.other_run(settings.workdir, settings.arm, KEY)
+    workdir = first.context.workdir
     if workdir.stage_digest("prepare") != context.workdir.stage_digest("prepare"):
         raise UserError(
-            f"{_KEY}: {workdir.root} was prepared from another log or with other settings of "
+            f"{KEY}: {workdir.root} was prepared from another log or with other settings of "
             "`data`, `prepare` or `seed`; item ids would not be the same"
         )
-    config = ConfigDict(_with_tuples(read_json(workdir / "config.json")["config"]))
-    config.parallel = context.config.parallel
-    first = Experiment(Context(config, workdir, context.progress))
-    if not (workdir / "pretrain" / arm).exists():
-        raise UserError(f"config.expansion.masked_fill.arm = {arm!r} has no pretraining there")
     if first.pretrain_task().causal:
-        raise UserError(f"{_KEY}: its pretraining reads causally; masked_item is needed")
+        raise UserError(f"{KEY}: its pretraining reads causally; masked_item is needed")
     return first
-
-
-def _with_tuples(value: Any) -> Any:
-    """Returns a JSON value with the tuples that JSON made lists of."""
-    if isinstance(value, dict):
-        return {name: _with_tuples(part) for name, part in value.items()}
-    return tuple(map(_with_tuples, value)) if isinstance(value, list) else value
 
 
 def make_score(task: Mixture) -> Callable[[Tree, dict[str, jax.Array], jax.Array], jax.Array]:
@@ -114,10 +85,8 @@ def make_score(task: Mixture) -> Callable[[Tree, dict[str, jax.Array], jax.Array
 def _make_model(
     experiment: Experiment, first: Experiment, score: Callable, members: Tree, seed: int
 ) -> MaskedModel:
-    seeds, settings = first.context.seeds, experiment.context.config.expansion.masked_fill
-    if seed not in seeds:
-        raise UserError(f"{_KEY}: that run has seeds {seeds[0]} to {seeds[-1]}, none for {seed}")
-    place = seeds.index(seed)
+    settings = experiment.context.config.expansion.masked_fill
+    place = first.context.seeds.index(seed)
     constants = {"item_category": jnp.asarray(first.constants["item_category"])}
     return MaskedModel(
         score=score,

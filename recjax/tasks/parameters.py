@@ -64,8 +64,8 @@ def transfer(pretrained_params: Params, fresh_params: Params) -> Params:
     Raises:
         ValueError: if the encoders' parameters differ in name or shape, naming the first one.
     """
-    old = _leaves_by_name(pretrained_params["encoder"])
-    new = _leaves_by_name(fresh_params["encoder"])
+    old = leaves_by_name(pretrained_params["encoder"])
+    new = leaves_by_name(fresh_params["encoder"])
     for name in sorted(old.keys() ^ new.keys()):
         where = "pretrained" if name in old else "new"
         raise ValueError(f"encoder parameter {name} is in the {where} model only: inputs differ?")
@@ -78,7 +78,8 @@ def transfer(pretrained_params: Params, fresh_params: Params) -> Params:
     return {**fresh_params, "encoder": pretrained_params["encoder"]}
 
 
-def _leaves_by_name(tree: Any) -> dict[str, jax.Array]:
+def leaves_by_name(tree: Any) -> dict[str, jax.Array]:
+    """Returns the leaves of nested dicts by their paths, "a/b"."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
     return {"/".join(str(part.key) for part in path): leaf for path, leaf in leaves}
 
