@@ -35,7 +35,7 @@ _ARM_SERIES = {
     "item_knn": 6,
     "ease": 6,
 }
-_OTHER_ARMS = (3, 4, 5)
+_FIRST_OTHERS = (3, 4, 5)
 
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
@@ -82,7 +82,10 @@ def arm_colour(arm: str, arms: list[str]) -> str:
     if arm in _ARM_SERIES:
         return series(_ARM_SERIES[arm])
     others = [name for name in arms if name not in _ARM_SERIES]
-    return series(_OTHER_ARMS[others.index(arm) % len(_OTHER_ARMS)])
+    taken = {_ARM_SERIES[name] for name in arms if name in _ARM_SERIES}
+    left = dict.fromkeys((*_FIRST_OTHERS, *range(_NUM_SERIES)))
+    free = [place for place in left if place not in taken]
+    return series(free[others.index(arm) % len(free)])
 
 
 def render(

@@ -15,6 +15,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from recjax.evaluation import arms, slices, verdicts
 from recjax.reporting.figures import INK, LINE, MUTED, arm_colour, bare, render, series
 
+_LEGEND_COLUMNS = 5
 _WIDTH = 8.6  # inches of a figure over the whole column
 _STAGES = (
     "check", "prepare", "features", "tune", "expand", "pretrain", "finetune", "evaluate",
@@ -116,10 +117,12 @@ def plot_slices(name: str, task: Mapping[str, Any], metric: str) -> str:
         axes.tick_params(axis="y", labelsize=9.5, labelcolor=INK)
         axes.set_xlabel(verdicts.metric_title(metric))
         axes.set_xlim(left=None if metric == "auc" else 0)
-        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=len(shown), handletextpad=0.2)
+        columns = min(len(shown), _LEGEND_COLUMNS)
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=columns, handletextpad=0.2)
         bare(axes, "x")
 
-    size = (_WIDTH, 1.2 + 0.34 * len(names))
+    lines = -(-len(shown) // _LEGEND_COLUMNS)
+    size = (_WIDTH, 0.95 + 0.25 * lines + 0.34 * len(names))
     return render(f"slices_{name}", size, draw, alt=f"{metric} by slice and arm")
 
 

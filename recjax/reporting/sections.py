@@ -12,7 +12,7 @@ from recjax.evaluation import arms, slices, verdicts
 from recjax.reporting import expansion_plots, plots, tables
 from recjax.reporting.context import ReportContext
 
-_TASK_TITLES = {"next_item": "Next item", "click": "Click-through", "row_click": "Click-through"}
+_TASK_TITLES = {"next_item": "Next item", "click": "Click-through", "row_click": "Labelled rows"}
 _OUTCOME = "row_click_"  # how the tasks of one of several outcomes begin
 _STATES_SHOWN = 12
 _LISTS_SHOWN = 4  # lists of one example user

@@ -21,6 +21,7 @@ _SELECTION = (
     "best checkpoint of each seed by validation (next item NDCG@10, click AUC); the counting "
     "floor's settings and the weights of fused arms by validation NDCG@10"
 )
+_SELECTION_OF_ROWS = "best checkpoint of each seed by AUC on validation, the mean over outcomes"
 _JUDGED = {
     "test": "test opened once",
     "valid": "judged on the same validation part, which flatters every arm; test not opened",
@@ -57,10 +58,11 @@ def _finish(context: Context, tasks: dict[str, Any], data: dict[str, Any]) -> di
     """Writes results.json."""
     if not distributed.is_main():
         return {}
+    selection = _SELECTION_OF_ROWS if is_table(context.config) else _SELECTION
     results = assemble_results(
         tasks,
         data=data,
-        selection=f"{_SELECTION}; {_JUDGED[context.config.evaluate.part]}",
+        selection=f"{selection}; {_JUDGED[context.config.evaluate.part]}",
         budget=_budget(context),
         cost=stage_costs(context),
     )

@@ -130,8 +130,10 @@ def _sum_up(plan: RowExperiment, scored: dict[str, np.ndarray], outcome: int = 0
         probabilities = {"floor": floor.predict(judged.user, judged.item)[None], **scored}
         seen = floor.seen(judged.user, judged.item)
         slices = {"pair_unseen": ~seen, "pair_seen": seen}
+    profile = read_json(plan.context.workdir / "prepared" / "profile.json")
     protocol = {
-        "split": read_json(plan.context.workdir / "prepared" / "profile.json")["split"],
+        "outcome": profile["outcomes"][outcome],
+        "split": profile["split"],
         "part": plan.judged_part,
         "candidates": "the rows of the table",
         "ties": "half",

@@ -68,7 +68,15 @@ def test_results_hold_heads_floor_and_slices(run):
 
 def test_report_shows_the_table(run):
     page = (run[0] / "report.html").read_text()
-    for words in ("Click-through", "pair floor", "lr", "fm", "AUC", "<td>train</td><td>192</td>"):
+    for words in (
+        "Labelled rows",
+        "outcome: label",
+        "pair floor",
+        "lr",
+        "fm",
+        "AUC",
+        "<td>train</td><td>192</td>",
+    ):
         assert words in page
 
 
