@@ -20,6 +20,7 @@ def get_config() -> ConfigDict:
     """Returns the configuration of click heads on a multi-behaviour log."""
     config = default.get_config()
     config.name = "ctr_taobao"
+    config.stages = tuple(stage for stage in config.stages if stage != "recommend")  # ranks items
     config.data.columns.action = "behavior"
     config.data.action_names = ConfigDict({"pv": "view", "fav": "favourite"})
     config.prepare.max_click_examples = 50_000

@@ -62,6 +62,7 @@ def test_stages_of_a_config_have_what_they_read(name):
     for place, stage in enumerate(config.stages):
         needed = set(inputs_of(stage, config)) - {"features", "evaluate"}  # read where they are
         assert needed <= set(config.stages[:place]), stage
+    assert "recommend" not in config.stages or "next_item" in config.finetune.tasks
 
 
 @pytest.mark.parametrize("name", CONFIGS)
