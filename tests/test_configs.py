@@ -16,7 +16,7 @@ from configs import default
 from recjax.errors import UserError
 from recjax.main import dotted_keys, parse
 from recjax.recipe import make_recipe
-from recjax.stages import inputs_of
+from recjax.stages import OPTIONAL, inputs_of
 from recjax.train import with_rows
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -60,7 +60,7 @@ def test_config_has_every_key_and_no_other(name):
 def test_stages_of_a_config_have_what_they_read(name):
     config = load(name)
     for place, stage in enumerate(config.stages):
-        needed = set(inputs_of(stage, config)) - {"features", "evaluate"}  # read where they are
+        needed = set(inputs_of(stage, config)) - set(OPTIONAL)
         assert needed <= set(config.stages[:place]), stage
     assert "recommend" not in config.stages or "next_item" in config.finetune.tasks
 

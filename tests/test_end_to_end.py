@@ -208,3 +208,14 @@ def test_tune_tries_settings_on_validation_and_writes_the_chosen_config(smoke, t
     assert chosen.data.simulated_shop.num_users == 300 and chosen.pretrain.num_steps == 0
     assert f"real: 3 trials; trial {best['number']} is chosen" in " ".join(done["out"].split())
     assert not list((smoke.work / "tuning").rglob("checkpoints"))
+
+
+@pytest.mark.slow
+def test_run_of_clicks_alone_ends_with_a_report(tmp_path):
+    flags = ["--config.finetune.tasks=('click',)", "--config.num_seeds=1"]
+    flags += ["--config.pretrain.num_steps=2", "--config.finetune.click.num_steps=4"]
+    stages = "prepare,features,expand,pretrain,finetune,evaluate,report"
+    listed = str(tuple(stages.split(",")))
+    done = Smoke(tmp_path).run(*flags, f"--config.stages={listed}")
+    assert done["code"] == 0, done["err"]
+    assert "Click-through" in (tmp_path / "work" / "report.html").read_text()

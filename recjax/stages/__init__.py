@@ -23,6 +23,7 @@ from recjax.parallel.hardware import peak_resident_gib
 from recjax.stages.kinds import check_stages, is_table
 from recjax.workdir import STAGE_INPUTS, TABLE_STAGES, Workdir, file_digest, write_json
 
+OPTIONAL = ("features", "evaluate", "recommend")  # read by later stages where the config has them
 # stages that all processes work on; the others are work of process 0
 _COMMON = ("pretrain", "finetune", "evaluate", "recommend")
 _DATA_FILES = ("path", "catalogue_path", "users_path", "graph_path", "impressions_path")
@@ -104,7 +105,7 @@ def _begin(stage: str, context: Context) -> None:
         return
     workdir = context.workdir
     for needed in inputs_of(stage, context.config):
-        if needed not in ("features", "evaluate") or needed in context.config.stages:
+        if needed not in OPTIONAL or needed in context.config.stages:
             workdir.require_done(needed, stage)
     workdir.start(stage, fingerprint(stage, context))
     if not workdir.is_done(stage):
