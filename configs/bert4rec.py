@@ -10,9 +10,11 @@ Command:  python -m recjax.main --config configs/bert4rec.py:beauty \
               --config.data.path=Beauty.txt.gz --workdir runs/bert4rec_beauty
           python -m recjax.main --config configs/bert4rec.py:ml1m \
               --config.data.path=ml-1m.txt.gz --workdir runs/bert4rec_ml1m
-Time:     not measured at full length
-Result:   none yet: no run at full length; to be held against NDCG@10 .150 on ML-1M, five seeds
-Verified: 2026-11-24, a step of each training only (a test), JAX 0.10.2
+Time:     Beauty with --config.num_seeds=1: 48 minutes of training on 2 CPU cores that did other
+          work too
+Result:   Beauty, test, seed 0: NDCG@10 / HR@10 .0343/.0611, below the counting floor, .0516/.0815.
+          ML-1M, to be held against .150, was not run to the end
+Verified: 2026-11-28, Beauty to the end with one seed, JAX 0.10.2
 """
 
 from ml_collections import ConfigDict
