@@ -6,9 +6,12 @@ the public extract views stand only of items that were also bought.
 
 Command:  python -m recjax.main --config configs/ctr_taobao.py \
               --config.data.path=events.parquet --workdir runs/ctr_taobao
-Time:     not measured yet
-Result:   none yet
-Verified: 2026-11-28, a step of the head on made-up records, JAX 0.10.2
+Time:     with --config.num_seeds=1 on 2 CPU cores that did other work too: 2 minutes before
+          training, then din and bst 1.5 minutes, encoder 5, dien 13
+Result:   test AUC / within users, seed 0: bst .6374/.6383, dien .6248/.6178, din .6152/.6144, sim
+          .6137/.6130, encoder .6024/.6006, floor .5785/.5776; all but dien overfit (log loss 1.6 to
+          2.3, uncalibrated, floor .54); settings are untuned
+Verified: 2026-11-29 end to end with one seed, JAX 0.10.2
 """
 
 from ml_collections import ConfigDict
