@@ -12,8 +12,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from recjax.data.datasets.event_counts import count_before, counts_of_kinds, read_kinds
-from recjax.data.datasets.view_outcomes import describe_moments
+from recjax.data.datasets.event_counts import (
+    count_before,
+    counts_of_kinds,
+    describe_moments,
+    read_kinds,
+)
 from recjax.errors import UserError
 
 DAY = 86_400

@@ -1,4 +1,4 @@
-"""Kinds of events of a log, and how many of them came before a moment: what log tables count.
+"""Events of a log by kind, moments, and what came before them: what tables made of logs count.
 
 Called by `view_outcomes`, `cart_outcomes` and `user_churn`.
 """
@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from recjax.data.transforms import day_of_week, hour_of_day
 from recjax.errors import UserError
 
 KINDS = {  # what logs call them
@@ -77,6 +78,19 @@ def count_before(
     first = owner[:size] * span
     last = first + np.searchsorted(times, moments[:, 2] + later)
     return np.searchsorted(keys, last) - np.searchsorted(keys, first)
+
+
+def describe_moments(moments: np.ndarray) -> dict[str, pa.Array | np.ndarray]:
+    """Returns the columns user, item, hour, weekday (texts) and timestamp of moments [N, 3]."""
+    times = moments[:, 2]
+    texts = {
+        "user": moments[:, 0],
+        "item": moments[:, 1],
+        "hour": hour_of_day(times),
+        "weekday": day_of_week(times),
+    }
+    columns = {name: pa.array(values).cast(pa.string()) for name, values in texts.items()}
+    return {**columns, "timestamp": times}
 
 
 def counts_of_kinds(moments: np.ndarray, kinds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

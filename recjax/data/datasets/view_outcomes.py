@@ -12,8 +12,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from recjax.data.datasets.event_counts import EVER, count_before, counts_of_kinds, read_kinds
-from recjax.data.transforms import day_of_week, hour_of_day
+from recjax.data.datasets.event_counts import (
+    EVER,
+    count_before,
+    counts_of_kinds,
+    describe_moments,
+    read_kinds,
+)
 
 
 def read_view_outcomes(path: Path) -> dict[str, pa.Table]:
@@ -45,16 +50,3 @@ def read_view_outcomes(path: Path) -> dict[str, pa.Table]:
         "bought": ever["buy"][kept].astype(np.int8),
     }
     return {"train": pa.table(columns)}
-
-
-def describe_moments(moments: np.ndarray) -> dict[str, pa.Array | np.ndarray]:
-    """Returns the columns user, item, hour, weekday (texts) and timestamp of moments [N, 3]."""
-    times = moments[:, 2]
-    texts = {
-        "user": moments[:, 0],
-        "item": moments[:, 1],
-        "hour": hour_of_day(times),
-        "weekday": day_of_week(times),
-    }
-    columns = {name: pa.array(values).cast(pa.string()) for name, values in texts.items()}
-    return {**columns, "timestamp": times}
