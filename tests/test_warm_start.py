@@ -14,7 +14,7 @@ from tiny_training import ENCODER
 
 from configs import smoke
 from recjax.errors import UserError
-from recjax.stages import fingerprint
+from recjax.stages import fingerprint, pretrain
 from recjax.tasks import MaskedItem
 from recjax.train import train
 from recjax.warm_start import Rows, match_rows, names_of_rows, warm_start
@@ -107,6 +107,9 @@ def test_other_run_is_part_of_what_a_pretraining_is_made_from(runs, tmp_path):
     settings.arm, experiment.context.config.seed = "real", 7
     with pytest.raises(UserError, match=r"has seeds \(0, 1\), none for 7"):
         experiment.pretraining("real")
+    experiment.context.config.pretrain.num_steps = 0
+    with pytest.raises(UserError, match="num_steps = 0: nothing would begin there"):
+        pretrain.run(experiment.context)
     settings.workdir = str(tmp_path)
     with pytest.raises(UserError, match="warm_start.workdir = .*give the work directory of anoth"):
         fingerprint("pretrain", experiment.context)

@@ -6,8 +6,9 @@ from typing import Any
 import jax
 from jax.experimental import multihost_utils
 
-from recjax import distributed
+from recjax import distributed, warm_start
 from recjax.context import Context
+from recjax.errors import UserError
 from recjax.experiment import Experiment
 from recjax.models import write_bert
 from recjax.tasks import TextTask
@@ -18,6 +19,11 @@ def run(context: Context) -> dict[str, Any]:
     """Trains pretrain/ARM for each arm that has its own pretraining data."""
     experiment = Experiment(context)
     if not context.config.pretrain.num_steps:
+        if context.config.pretrain.warm_start.workdir:
+            raise UserError(
+                f"{warm_start.KEY}.workdir is given, but config.pretrain.num_steps = 0: nothing "
+                "would begin there; give steps, or no workdir"
+            )
         context.progress.say("config.pretrain.num_steps = 0: heads start from fresh weights")
         return {}
     arms = dict.fromkeys(experiment.pretrain_arm(arm) for arm in experiment.arms)
