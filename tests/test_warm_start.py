@@ -65,9 +65,11 @@ def test_rows_with_a_name_go_over_and_all_else_as_it_is():
 def test_no_name_in_common_leaves_the_table_fresh():
     rows = match_rows(["a"], ["b"])
     assert isinstance(rows, Rows) and len(rows.ours) == 0
-    fresh = make_params(ITEMS.vocab_size, 2, 6, 1)
-    found = warm_start(fresh, fresh, {"embedding/item/table": rows})
-    assert found["encoder"].keys() == fresh["encoder"].keys()
+    old, fresh = (make_params(ITEMS.vocab_size, 2, 6, seed) for seed in (0, 1))
+    table = "embedding/item/table"
+    found = flat(warm_start(old, fresh, {table: rows})["encoder"])
+    np.testing.assert_array_equal(found[table], flat(fresh["encoder"])[table])
+    assert (found[table] != flat(old["encoder"])[table]).any()
 
 
 def test_encoders_of_other_sizes_are_refused_by_name():

@@ -18,9 +18,8 @@ from recjax.data.datasets.event_counts import (
     describe_moments,
     read_kinds,
 )
+from recjax.data.transforms import SECONDS_PER_DAY
 from recjax.errors import UserError
-
-DAY = 86_400
 
 
 def read_cart_outcomes(path: Path, horizon_days: int) -> dict[str, pa.Table]:
@@ -39,7 +38,10 @@ def read_cart_outcomes(path: Path, horizon_days: int) -> dict[str, pa.Table]:
     """
     events = read_kinds(path)
     cart, buy = events["cart"], events["buy"]
-    last, horizon = max(rows[:, 2].max() for rows in events.values()), horizon_days * DAY
+    last, horizon = (
+        max(rows[:, 2].max() for rows in events.values()),
+        horizon_days * SECONDS_PER_DAY,
+    )
     bought_before = count_before(cart, buy, (0, 1))
     first = count_before(cart, cart, (0, 1)) == 0
     kept = first & (bought_before == 0) & (cart[:, 2] + horizon <= last)

@@ -14,9 +14,8 @@ import numpy as np
 import pyarrow as pa
 
 from recjax.data.datasets.event_counts import read_events
+from recjax.data.transforms import SECONDS_PER_DAY as DAY
 from recjax.errors import UserError
-
-DAY = 86_400
 
 
 def read_user_churn(path: Path, horizon_days: int) -> dict[str, pa.Table]:
