@@ -324,7 +324,7 @@ def _protocol(protocol: Mapping[str, Any]) -> list[tuple[str, str]]:
         elif isinstance(value, list | tuple):
             value = ", ".join(map(str, value))
         rows.append((names.get(key, key.replace("_", " ")), str(value)))
-    return rows
+    return [row for row in rows if row[1]]  # of what was not used, nothing
 
 
 def _num_seeds(arm: Mapping[str, Any]) -> int:

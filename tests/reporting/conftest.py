@@ -56,6 +56,7 @@ def make_results() -> dict[str, Any]:
         "candidates": "all 500 items",
         "mask_history": True,
         "ties": "half rank",
+        "fusion_weights": {},
         "floor_settings": {"floor": {"window": 5, "backward": 0.5}, "popularity": {}},
     }
     lists = {

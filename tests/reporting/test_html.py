@@ -67,6 +67,10 @@ def test_page_needs_no_network(page: str) -> None:
     assert all(target.startswith("#") for target in re.findall(r"url\(([^)]*)\)", page))
 
 
+def test_protocol_names_only_what_was_used(page: str) -> None:
+    assert "half rank" in page and "fusion weights:" not in page
+
+
 def test_anchors_lead_somewhere(page: str) -> None:
     outline = _outline(page)
     links = {address[1:] for address in outline.addresses}
